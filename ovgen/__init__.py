@@ -1,0 +1,1 @@
+"""Text generation straight on OpenVINO Runtime."""

@@ -1,0 +1,210 @@
+"""What a user may set: frozen dataclasses that check themselves, each message naming the value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from ovgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "override"]
+
+LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
+"""``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
+
+_Config = TypeVar("_Config", "SamplingParams", "EngineConfig")
+
+
+def _option(default: Any, text: str) -> Any:
+    """A field with its one-line help, which the command line shows."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How tokens are chosen and when to stop. Names and meanings are those of HF ``generate`` and vLLM.
+
+    ``temperature=0`` (the default) is greedy. The order in which the options act on the logits is that of
+    ``ovgen.sampling.transforms``. Lists are accepted wherever a tuple is declared.
+
+    Raises:
+        ConfigError: a value is outside its range; the message names the option and the value.
+    """
+
+    max_new_tokens: int | None = _option(None, "most tokens to generate (None: as many as the context holds)")
+    min_new_tokens: int = _option(0, "no end-of-sequence or stop token before this many")
+    temperature: float = _option(0.0, "0 is greedy; higher is more varied")
+    top_k: int = _option(0, "keep the k most likely tokens (0: all)")
+    top_p: float = _option(1.0, "keep the most likely tokens that hold this much probability")
+    min_p: float = _option(0.0, "drop tokens less likely than this share of the likeliest")
+    typical_p: float = _option(1.0, "keep the most typical tokens that hold this much probability")
+    repetition_penalty: float = _option(1.0, "above 1: tokens of prompt and output become less likely (CTRL)")
+    presence_penalty: float = _option(0.0, "subtracted from the logit of each token already generated")
+    frequency_penalty: float = _option(0.0, "subtracted once per time that a token was generated")
+    no_repeat_ngram_size: int = _option(0, "no n-gram of this size occurs twice (0: off)")
+    logit_bias: Mapping[int, float] = _option(MappingProxyType({}), "token id -> number added to its logit")
+    suppress_tokens: tuple[int, ...] = _option((), "token ids that are never generated")
+    begin_suppress_tokens: tuple[int, ...] = _option((), "token ids that are not generated first")
+    forced_bos_token_id: int | None = _option(None, "token id that is generated first")
+    forced_eos_token_id: int | None = _option(None, "token id that is generated last, at max_new_tokens")
+    bad_words: tuple[str | tuple[int, ...], ...] = _option(
+        (), "words, or lists of token ids, never generated"
+    )
+    stop: tuple[str, ...] = _option((), "strings that end the generation; not part of the text")
+    stop_token_ids: tuple[int, ...] = _option((), "token ids that end the generation")
+    include_stop_str_in_output: bool = _option(False, "leave the stop string in the text")
+    ignore_eos: bool = _option(False, "do not stop at the model's end-of-sequence tokens")
+    skip_special_tokens: bool = _option(True, "leave special tokens out of the text")
+    add_special_tokens: bool = _option(
+        True, "let the tokenizer add its special tokens (BOS) to a text prompt"
+    )
+    seed: int | None = _option(None, "same seed, same text, whatever else is in the batch (None: random)")
+    logprobs: int | None = _option(None, "report this many most likely tokens per generated token")
+    prompt_logprobs: int | None = _option(None, "the same for each token of the prompt")
+    logits_processors: tuple[LogitsProcessor, ...] = _option((), "functions f(token_ids, logits) -> logits")
+
+    def __post_init__(self) -> None:
+        for name in (
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "stop",
+            "stop_token_ids",
+            "logits_processors",
+        ):
+            object.__setattr__(self, name, _as_tuple(name, getattr(self, name)))
+        words = _as_tuple("bad_words", self.bad_words)
+        object.__setattr__(
+            self, "bad_words", tuple(w if isinstance(w, str) else _as_tuple("bad_words", w) for w in words)
+        )
+        object.__setattr__(self, "logit_bias", MappingProxyType(dict(self.logit_bias)))
+        _check_sampling(self)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """How requests are scheduled and how much memory the KV cache may take.
+
+    Raises:
+        ConfigError: a value is outside its range; the message names the option and the value.
+    """
+
+    max_num_seqs: int = _option(64, "most requests in one step")
+    max_num_batched_tokens: int = _option(
+        512, "most tokens in one step; longer prompts are computed in chunks"
+    )
+    max_model_len: int | None = _option(None, "longest sequence, if shorter than the model's own limit")
+    cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
+
+    def __post_init__(self) -> None:
+        _require("max_num_seqs", self.max_num_seqs, self.max_num_seqs >= 1, "at least 1")
+        tokens = self.max_num_batched_tokens
+        _require("max_num_batched_tokens", tokens, tokens >= self.max_num_seqs, "at least max_num_seqs")
+        length = self.max_model_len
+        _require("max_model_len", length, length is None or length >= 1, "at least 1")
+        _require("cache_size", self.cache_size, self.cache_size > 0, "above 0 (GiB)")
+
+
+def override(config: _Config, options: Mapping[str, Any]) -> _Config:
+    """``config`` with some fields replaced; an unknown option is an error that suggests the nearest name.
+
+    Raises:
+        ConfigError: an option is unknown, or its value is outside its range.
+    """
+    known = [f.name for f in fields(config)]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
+            raise ConfigError(f"unknown option {name!r}{hint}")
+    return replace(config, **options) if options else config
+
+
+def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str) and name == "stop":
+        return (value,)  # HF and vLLM both take a single string here
+    if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, set, frozenset)):
+        raise ConfigError(f"{name} must be a list, got {value!r}")
+    return tuple(value)
+
+
+def _require(name: str, value: object, ok: bool, rule: str) -> None:
+    if not ok:
+        raise ConfigError(f"{name} must be {rule}, got {value!r}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# name -> (lowest, highest, what the message says); None is unbounded
+_INTEGERS: dict[str, tuple[int, str]] = {
+    "max_new_tokens": (1, "a whole number of at least 1, or None"),
+    "min_new_tokens": (0, "a whole number of at least 0"),
+    "top_k": (0, "a whole number of at least 0"),
+    "no_repeat_ngram_size": (0, "a whole number of at least 0"),
+    "forced_bos_token_id": (0, "a token id, or None"),
+    "forced_eos_token_id": (0, "a token id, or None"),
+    "seed": (0, "a whole number of at least 0, or None"),
+    "logprobs": (0, "a whole number of at least 0, or None"),
+    "prompt_logprobs": (0, "a whole number of at least 0, or None"),
+}
+_OPTIONAL = {
+    "max_new_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "seed",
+    "logprobs",
+    "prompt_logprobs",
+}
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda v: v >= 0, "a number of at least 0"),
+    "top_p": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "min_p": (lambda v: 0 <= v <= 1, "from 0 to 1"),
+    "typical_p": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
+    "repetition_penalty": (lambda v: v > 0, "above 0"),
+    "presence_penalty": (lambda v: True, "a finite number"),
+    "frequency_penalty": (lambda v: True, "a finite number"),
+}
+_FLAGS = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "add_special_tokens")
+
+
+def _check_sampling(p: SamplingParams) -> None:
+    for name, (least, rule) in _INTEGERS.items():
+        value = getattr(p, name)
+        ok = value is None if value is None else _is_int(value) and value >= least
+        _require(name, value, ok and (value is not None or name in _OPTIONAL), rule)
+    for name, (in_range, rule) in _NUMBERS.items():
+        number = getattr(p, name)
+        _require(name, number, _is_number(number) and in_range(number), rule)
+    for name in _FLAGS:
+        _require(name, getattr(p, name), isinstance(getattr(p, name), bool), "True or False")
+    for name in ("suppress_tokens", "begin_suppress_tokens", "stop_token_ids"):
+        ids = getattr(p, name)
+        _require(name, ids, all(_is_int(i) and i >= 0 for i in ids), "a list of token ids")
+    _require("stop", p.stop, all(isinstance(s, str) and s for s in p.stop), "non-empty strings")
+    words_ok = all(isinstance(w, str) or all(_is_int(i) and i >= 0 for i in w) for w in p.bad_words)
+    _require("bad_words", p.bad_words, all(p.bad_words) and words_ok, "non-empty words or lists of token ids")
+    bias_ok = all(_is_int(i) and i >= 0 and _is_number(b) for i, b in p.logit_bias.items())
+    _require("logit_bias", dict(p.logit_bias), bias_ok, "token ids -> finite numbers")
+    _require("logits_processors", p.logits_processors, all(map(callable, p.logits_processors)), "callables")
+    if p.max_new_tokens is not None:
+        _require(
+            "min_new_tokens", p.min_new_tokens, p.min_new_tokens <= p.max_new_tokens, "<= max_new_tokens"
+        )

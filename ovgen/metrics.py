@@ -1,0 +1,51 @@
+"""Timings of a request, all in seconds on the clock of ``time.perf_counter``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["RequestMetrics"]
+
+
+@dataclass(slots=True)
+class RequestMetrics:
+    """When the stations of a request's way were reached, and how many tokens it has.
+
+    Attributes:
+        arrival: when it was added.
+        first_token: when its first token had been sampled; None before that.
+        last_token: when its newest token had been sampled; None before that.
+        prompt_tokens: length of the prompt.
+        generated_tokens: tokens sampled so far.
+    """
+
+    arrival: float
+    prompt_tokens: int
+    first_token: float | None = None
+    last_token: float | None = None
+    generated_tokens: int = 0
+
+    def token(self, now: float) -> None:
+        """Count one token, sampled at ``now``."""
+        if self.first_token is None:
+            self.first_token = now
+        self.last_token = now
+        self.generated_tokens += 1
+
+    @property
+    def time_to_first_token(self) -> float | None:
+        """Seconds from arrival to the first token."""
+        return None if self.first_token is None else self.first_token - self.arrival
+
+    @property
+    def time_per_output_token(self) -> float | None:
+        """Mean seconds per token after the first; None before there are two."""
+        if self.first_token is None or self.last_token is None or self.generated_tokens < 2:
+            return None
+        return (self.last_token - self.first_token) / (self.generated_tokens - 1)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Decode speed: tokens a second after the first."""
+        per_token = self.time_per_output_token
+        return 1 / per_token if per_token else None
