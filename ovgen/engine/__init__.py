@@ -1,0 +1,1 @@
+"""Requests, blocks and the loop that ties them to a runner."""

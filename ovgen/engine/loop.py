@@ -1,0 +1,317 @@
+"""The loop that ties requests to a runner: start a step, emit what the one before it said, wait."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovgen.config import EngineConfig, SamplingParams
+from ovgen.engine.block_pool import BlockPool
+from ovgen.engine.request import Request, TextStream
+from ovgen.engine.scheduler import Plan, Scheduler
+from ovgen.engine.sequence import KVSequence
+from ovgen.errors import ContextLengthError, DeviceError, OvgenError, RequestError
+from ovgen.metrics import RequestMetrics
+from ovgen.runtime.runner import Chunk, Runner
+from ovgen.sampling import Sampler, SamplerState, StopStrings, token_logprobs
+
+__all__ = ["Engine"]
+
+_GIB = 1 << 30
+
+
+class Engine:
+    """Runs requests and sessions on one runner. Thread-safe: whoever waits for a result may drive the loop.
+
+    Args:
+        runner: the compiled model with its cache.
+        config: budgets and limits.
+        max_model_len: the longest sequence that the model takes.
+        eos_token_ids: tokens that end a request, unless it ignores them.
+    """
+
+    def __init__(self, runner: Runner, config: EngineConfig, max_model_len: int, eos_token_ids: frozenset[int]) -> None:
+        self.runner = runner
+        self.config = config
+        self.max_model_len = max_model_len
+        self.eos_token_ids = eos_token_ids
+        self.lock = threading.RLock()
+        limit = max(1, int(config.cache_size * _GIB) // runner.bytes_per_block)
+        self.pool = BlockPool(limit)
+        self.scheduler = Scheduler(config, self.pool, runner.block_size)
+        self._sampler = Sampler()
+        self._room = 0  # blocks that the runner has memory for
+        self._flying: Plan | None = None  # the step that the device works on
+        self._unemitted: deque[Request] = deque()  # have sampled tokens that are not text yet
+
+    def prepare(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        text: TextStream,
+        bad_words_ids: Sequence[Sequence[int]] = (),
+    ) -> Request:
+        """A request for a prompt, checked and ready to `submit`.
+
+        Raises:
+            RequestError: the prompt is empty, or a token id is out of range.
+            ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
+        """
+        self.check_tokens(prompt)
+        limit = self._length_limit(len(prompt), params)
+        eos = frozenset() if params.ignore_eos else self.eos_token_ids
+        return Request(
+            sequence=KVSequence(list(prompt)),
+            prompt_length=len(prompt),
+            params=params,
+            sampler=SamplerState(params, prompt, eos, bad_words_ids, limit - len(prompt)),
+            text=text,
+            stops=StopStrings(params.stop, params.include_stop_str_in_output),
+            limit=limit,
+            stop_ids=eos | set(params.stop_token_ids),
+            metrics=RequestMetrics(time.perf_counter(), len(prompt)),
+        )
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; `step` computes it."""
+        with self.lock:
+            self.scheduler.add(request)
+
+    def abort(self, request: Request) -> None:
+        """End a request now and free its blocks; one that has finished already stays as it is."""
+        with self.lock:
+            if not request.finished:
+                request.finish_reason = "abort"
+                self._forget(request)
+
+    def step(self) -> None:
+        """Take the results of the step in flight, start the next one, and emit meanwhile.
+
+        What it emits is in `Request.pieces`. A request that fails has its `Request.error` set and the others go on.
+        If the device fails, or the caller is interrupted, every running request is put back to be computed again.
+
+        Raises:
+            DeviceError: the device failed.
+        """
+        with self.lock:
+            try:
+                self._land()
+                self._launch(self.scheduler.plan())
+                self._emit()
+            except BaseException:
+                self._recover()
+                raise
+
+    def compute(self, sequence: KVSequence, token_ids: Sequence[int], rows: int) -> NDArray[np.float32]:
+        """Append tokens to a sequence outside the schedule: logits ``(rows, vocab)`` float32 of the last ``rows``.
+
+        Raises:
+            RequestError: there are no tokens, or an id is out of range.
+            ContextLengthError: the sequence would be longer than the model's context.
+            CacheFullError: the cache has no room; the sequence is as before.
+            DeviceError: the device failed; the sequence is as before.
+        """
+        self.check_tokens(token_ids)
+        start = len(sequence.tokens)
+        if start + len(token_ids) > self.max_model_len:
+            raise ContextLengthError(
+                f"{start} + {len(token_ids)} tokens do not fit the context of {self.max_model_len}: trim the session"
+            )
+        logits = np.empty((rows, self.runner.vocab_size), np.float32)
+        with self.lock:
+            self.drain()
+            self._make_room(sequence, start + len(token_ids))
+            try:
+                self._compute(sequence, token_ids, logits)
+            except BaseException:
+                self.trim(sequence, start)
+                raise
+        return logits
+
+    def trim(self, sequence: KVSequence, length: int) -> None:
+        """Keep the first ``length`` tokens of a sequence."""
+        with self.lock:
+            sequence.trim(self.pool, self.runner.block_size, length)
+            self.runner.trim(sequence.number, length)
+
+    def fork(self, sequence: KVSequence) -> KVSequence:
+        """A twin of a sequence; blocks are shared until one of the two writes."""
+        with self.lock:
+            self.drain()
+            twin = sequence.fork(self.pool)
+            self.runner.fork(sequence.number, twin.number)
+            return twin
+
+    def release(self, sequence: KVSequence) -> None:
+        """Free everything that a sequence holds."""
+        with self.lock:
+            self.runner.release(sequence.number)
+            sequence.release(self.pool)
+
+    def adopt(self, tokens: Sequence[int], data: list[NDArray[np.uint8]]) -> KVSequence:
+        """A sequence whose cache is the bytes that `Runner.export_cache` gave.
+
+        Raises:
+            CacheFullError: the cache has no room.
+        """
+        sequence = KVSequence(list(tokens))
+        with self.lock:
+            self.drain()
+            self._make_room(sequence, len(tokens))
+            sequence.computed = len(tokens)
+            self.runner.import_cache(sequence.number, sequence.blocks, data)
+        return sequence
+
+    def drain(self) -> None:
+        """Take the results of the step in flight, and leave the device idle."""
+        with self.lock:
+            self._land()
+            self._emit()
+
+    def check_tokens(self, token_ids: Sequence[int]) -> None:
+        """Raise `RequestError` unless these are one or more ids of the model's vocabulary."""
+        if not len(token_ids):
+            raise RequestError("the prompt is empty: give at least one token (BOS, for example)")
+        for token in token_ids:
+            if not 0 <= token < self.runner.vocab_size:
+                raise RequestError(f"token id {token} is not in the vocabulary of {self.runner.vocab_size}")
+
+    def _length_limit(self, prompt: int, params: SamplingParams) -> int:
+        """At how many tokens a request with a prompt of this length ends."""
+        if prompt >= self.max_model_len:
+            raise ContextLengthError(
+                f"the prompt has {prompt} tokens and the context holds {self.max_model_len}, output included: shorten it"
+            )
+        room = self.pool.limit * self.runner.block_size
+        wanted = params.max_new_tokens
+        limit = min(self.max_model_len, prompt + wanted) if wanted else min(self.max_model_len, max(room, prompt + 1))
+        if limit > room:
+            raise ContextLengthError(
+                f"{limit} tokens never fit the KV cache of {room} tokens: raise cache_size ({self.config.cache_size} GiB)"
+            )
+        return limit
+
+    def _launch(self, plan: Plan) -> None:
+        for request in plan.preempted:
+            self.runner.release(request.sequence.number)
+        if not plan.items:
+            return
+        self._prepare(plan.copies)
+        chunks = []
+        for item in plan.items:
+            sequence = item.request.sequence
+            end = sequence.computed + item.count
+            tokens = sequence.tokens[sequence.computed : end]
+            chunks.append(Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows))
+        self._flying = plan
+        self.runner.start(chunks)
+
+    def _land(self) -> None:
+        """Wait for the step in flight and commit it."""
+        plan, self._flying = self._flying, None
+        if plan is None:
+            return
+        logits = self.runner.wait()  # (rows, vocab) float32
+        sampled: list[tuple[int, Request]] = []  # row -> request
+        row = 0
+        for item in plan.items:
+            request = item.request
+            row += item.rows
+            if request.finished:  # aborted, or stopped by a string, while the device worked
+                continue
+            if request.wants_prompt_logprobs():
+                self._keep_prompt_logprobs(request, logits[row - item.rows : row])
+            request.sequence.computed += item.count
+            if not request.remaining:
+                sampled.append((row - 1, request))
+        if sampled:
+            self._sample(logits, sampled)
+
+    def _sample(self, logits: NDArray[np.float32], sampled: list[tuple[int, Request]]) -> None:
+        if len(sampled) < len(logits):
+            logits = logits[[row for row, _ in sampled]]
+        choices = self._sampler.sample(logits, [request.sampler for _, request in sampled])
+        now = time.perf_counter()
+        for (_, request), choice in zip(sampled, choices, strict=True):
+            if isinstance(choice, OvgenError):
+                request.error = choice
+            else:
+                request.commit(choice, now)
+                self._unemitted.append(request)
+            if request.finished:
+                self._forget(request)
+
+    def _emit(self) -> None:
+        """Turn new tokens into text; a stop string found there ends a request that is already in the next step."""
+        while self._unemitted:
+            request = self._unemitted.popleft()
+            request.emit()
+            if request.finished:
+                self._forget(request)
+
+    def _keep_prompt_logprobs(self, request: Request, rows: NDArray[np.float32]) -> None:
+        start = request.sequence.computed
+        entries = request.prompt_logprobs
+        if not entries:
+            entries.append(None)  # nothing precedes the first token
+        first = len(entries) - 1  # the first position whose row is new, even after a preemption
+        end = min(start + len(rows) + 1, request.prompt_length)
+        following = request.sequence.tokens[first + 1 : end]
+        wanted = rows[first - start : first - start + len(following)]
+        entries.extend(token_logprobs(wanted, following, request.params.prompt_logprobs or 0))
+
+    def _forget(self, request: Request) -> None:
+        self.scheduler.remove(request)
+        self.runner.release(request.sequence.number)
+
+    def _recover(self) -> None:
+        """After a failure in mid-step: leave the device idle and have every running request computed again."""
+        if self._flying is not None:
+            self._flying = None
+            with contextlib.suppress(DeviceError):  # the failure that brought us here is the one that is raised
+                self.runner.wait()
+        for request in reversed(list(self.scheduler.running)):
+            self.scheduler.preempt(request)
+            self.runner.release(request.sequence.number)
+
+    def _make_room(self, sequence: KVSequence, length: int) -> None:
+        """Reserve blocks for a session; running requests give way, youngest first."""
+        while True:
+            try:
+                copies = sequence.reserve(self.pool, self.runner.block_size, length)
+            except OvgenError:
+                if not self.scheduler.running:
+                    raise
+                youngest = self.scheduler.running[-1]
+                self.scheduler.preempt(youngest)
+                self.runner.release(youngest.sequence.number)
+            else:
+                self._prepare(copies)
+                return
+
+    def _compute(self, sequence: KVSequence, token_ids: Sequence[int], logits: NDArray[np.float32]) -> None:
+        """Run the tokens in chunks of the budget, filling ``logits`` ``(rows, vocab)`` from its end."""
+        budget = self.config.max_num_batched_tokens
+        unwanted = len(token_ids) - len(logits)
+        for begin in range(0, len(token_ids), budget):
+            part = list(token_ids[begin : begin + budget])
+            rows = min(len(part), max(0, begin + len(part) - unwanted))
+            self.runner.start([Chunk(sequence.number, part, sequence.computed, sequence.blocks, rows)])
+            first = begin + len(part) - rows - unwanted
+            logits[max(first, 0) : max(first, 0) + rows] = self.runner.wait()
+            sequence.tokens += part
+            sequence.computed += len(part)
+
+    def _prepare(self, copies: Sequence[tuple[int, int]]) -> None:
+        """Give the runner memory for all blocks handed out, then copy those that are written to."""
+        if self.pool.size > self._room:
+            self.runner.resize(self.pool.size)
+            self._room = self.pool.size
+        for source, target in copies:
+            self.runner.copy_block(source, target)

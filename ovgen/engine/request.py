@@ -1,0 +1,119 @@
+"""One prompt on its way to becoming an output."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ovgen.config import SamplingParams
+from ovgen.engine.sequence import KVSequence
+from ovgen.errors import OvgenError
+from ovgen.metrics import RequestMetrics
+from ovgen.outputs import FinishReason, GenerationOutput, Piece, TokenLogprobs
+from ovgen.sampling import Choice, SamplerState, StopStrings
+
+__all__ = ["Request", "TextStream"]
+
+
+class TextStream(Protocol):
+    """Turns tokens into text as they come; never gives half a character."""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens complete."""
+
+    def flush(self) -> str:
+        """What is held back, now that no more tokens come."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A sequence with the wish to go on: how to sample, when to stop, what came of it.
+
+    Attributes:
+        sequence: prompt and output tokens, and their blocks.
+        prompt_length: how many of the tokens are the prompt.
+        limit: the sequence ends when it has this many tokens.
+        stop_ids: tokens that end it.
+        fresh: tokens sampled and not yet emitted.
+        pieces: emitted and not yet read by the caller.
+        finish_reason: why it ended; None while it goes on.
+        error: what made it fail; None otherwise.
+    """
+
+    sequence: KVSequence
+    prompt_length: int
+    params: SamplingParams
+    sampler: SamplerState
+    text: TextStream
+    stops: StopStrings
+    limit: int
+    stop_ids: frozenset[int]
+    metrics: RequestMetrics
+    fresh: list[Choice] = field(default_factory=list)
+    pieces: deque[Piece] = field(default_factory=deque)
+    finish_reason: FinishReason | None = None
+    error: OvgenError | None = None
+    prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more tokens will be sampled."""
+        return self.finish_reason is not None or self.error is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come: it has finished, and all its tokens were emitted."""
+        return self.finished and not self.fresh
+
+    @property
+    def remaining(self) -> int:
+        """Tokens to compute before the next one can be sampled."""
+        return len(self.sequence.tokens) - self.sequence.computed
+
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether the chunk to come must give the logits of all its positions."""
+        return self.params.prompt_logprobs is not None and len(self.prompt_logprobs) < self.prompt_length
+
+    def commit(self, choice: Choice, now: float) -> None:
+        """Append a sampled token, and finish where it or the length says so."""
+        self.sequence.tokens.append(choice.token_id)
+        self.sampler.append(choice.token_id)
+        self.fresh.append(choice)
+        self.metrics.token(now)
+        if choice.token_id in self.stop_ids:
+            self.finish_reason = "stop"
+        elif len(self.sequence.tokens) >= self.limit:
+            self.finish_reason = "length"
+
+    def emit(self) -> None:
+        """Turn the fresh tokens into a piece; a stop string found in their text finishes the request."""
+        fresh, self.fresh = self.fresh, []
+        text, hit = self.stops.feed(self.text.push([choice.token_id for choice in fresh]))
+        if not hit and self.finish_reason is not None:
+            tail, hit = self.stops.feed(self.text.flush())
+            text += tail if hit else tail + self.stops.flush()
+        if hit:
+            self.finish_reason = "stop"
+        wants = self.params.logprobs is not None
+        logprobs = tuple(choice.logprobs for choice in fresh if choice.logprobs) if wants else None
+        tokens = tuple(choice.token_id for choice in fresh)
+        self.pieces.append(Piece(text, tokens, self.metrics, logprobs, self.finish_reason))
+
+    def output(self, pieces: Sequence[Piece]) -> GenerationOutput:
+        """The whole result of a finished request, given all the pieces it emitted."""
+        assert self.finish_reason is not None
+        tokens = self.sequence.tokens
+        logprobs = None
+        if self.params.logprobs is not None:
+            logprobs = tuple(entry for piece in pieces for entry in piece.logprobs or ())
+        return GenerationOutput(
+            text="".join(piece.text for piece in pieces),
+            token_ids=tuple(token for piece in pieces for token in piece.token_ids),
+            finish_reason=self.finish_reason,
+            prompt_token_ids=tuple(tokens[: self.prompt_length]),
+            logprobs=logprobs,
+            prompt_logprobs=None if self.params.prompt_logprobs is None else tuple(self.prompt_logprobs),
+            metrics=self.metrics,
+        )

@@ -1,0 +1,78 @@
+"""A sequence of tokens and the blocks that hold its keys and values."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+from ovgen.engine.block_pool import BlockPool, blocks_for
+from ovgen.errors import CacheFullError
+
+__all__ = ["Copy", "KVSequence"]
+
+_numbers = itertools.count()
+
+Copy = tuple[int, int]
+"""Block ``source`` is to be copied to block ``target`` before the next step."""
+
+
+@dataclass(slots=True)
+class KVSequence:
+    """Tokens, how many of them are computed, and the blocks they lie in.
+
+    There is no prefill phase nor decode phase: what is not computed yet is to be computed.
+
+    Attributes:
+        tokens: all token ids known so far.
+        computed: the first ``computed`` tokens have their keys and values in ``blocks``.
+        blocks: block ids in order; ``blocks[i]`` holds tokens ``[i * block_size, (i + 1) * block_size)``.
+        number: unique in the process; runners that keep a cache of their own know the sequence by it.
+    """
+
+    tokens: list[int]
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    number: int = field(default_factory=lambda: next(_numbers))
+
+    def reserve(self, pool: BlockPool, block_size: int, length: int) -> list[Copy]:
+        """Make sure that tokens ``[computed, length)`` have blocks of their own to be written to.
+
+        Returns the copies that this takes: a shared block is replaced before anything is written into it.
+
+        Raises:
+            CacheFullError: too few blocks are free; nothing has changed then.
+        """
+        first = self.computed // block_size
+        shared = [i for i in range(first, len(self.blocks)) if pool.is_shared(self.blocks[i])]
+        missing = blocks_for(length, block_size) - len(self.blocks)
+        if len(shared) + max(missing, 0) > pool.free:
+            raise CacheFullError(
+                f"{len(shared) + missing} more blocks of the KV cache are needed and {pool.free} of {pool.limit} are "
+                "free: raise cache_size, or close sessions"
+            )
+        copies = []
+        for i in shared:
+            copies.append((self.blocks[i], pool.allocate()))
+            pool.release([self.blocks[i]])
+            self.blocks[i] = copies[-1][1]
+        self.blocks += [pool.allocate() for _ in range(missing)]
+        return copies
+
+    def trim(self, pool: BlockPool, block_size: int, length: int) -> None:
+        """Keep the first ``length`` tokens; blocks without a computed token are released."""
+        del self.tokens[length:]
+        self.computed = min(self.computed, length)
+        keep = blocks_for(self.computed, block_size)
+        pool.release(self.blocks[keep:])
+        del self.blocks[keep:]
+
+    def fork(self, pool: BlockPool) -> KVSequence:
+        """A twin that shares all blocks until one of the two writes."""
+        pool.share(self.blocks)
+        return KVSequence(list(self.tokens), self.computed, list(self.blocks))
+
+    def release(self, pool: BlockPool) -> None:
+        """Give all blocks back: the tokens stay, to be computed again if need be."""
+        pool.release(self.blocks)
+        self.blocks = []
+        self.computed = 0

@@ -1,0 +1,331 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovgen.config import EngineConfig, SamplingParams
+from ovgen.engine.loop import Engine
+from ovgen.engine.request import Request
+from ovgen.engine.session import Session
+from ovgen.errors import CacheFileError, CacheFullError, ContextLengthError, DeviceError, GenerationError, RequestError
+from tests.engine.fake import VOCAB, FakeRunner, NoText, continuation, next_token
+
+CONTEXT = 200
+
+
+def make_engine(blocks: int = 1000, tokens: int = 16, seqs: int = 8, eos: frozenset[int] = frozenset()) -> Engine:
+    config = EngineConfig(max_num_batched_tokens=tokens, max_num_seqs=seqs, cache_size=blocks / 1024)  # 1 MiB a block
+    return Engine(FakeRunner(), config, CONTEXT, eos)
+
+
+def submit(engine: Engine, prompt: Sequence[int], **options: Any) -> Request:
+    request = engine.prepare(prompt, SamplingParams(**{"max_new_tokens": 10, **options}), NoText())
+    engine.submit(request)
+    return request
+
+
+def finish(engine: Engine, *requests: Request) -> None:
+    for _ in range(10_000):
+        if all(request.done for request in requests):
+            return
+        engine.step()
+        engine.pool.check()
+    raise AssertionError("the requests never finish")
+
+
+def generated(request: Request) -> list[int]:
+    return [token for piece in request.pieces for token in piece.token_ids]
+
+
+def fake(engine: Engine) -> FakeRunner:
+    assert isinstance(engine.runner, FakeRunner)
+    return engine.runner
+
+
+def test_greedy_output_is_the_models_and_all_blocks_come_back() -> None:
+    engine = make_engine()
+    request = submit(engine, [1, 2, 3])
+    finish(engine, request)
+    assert generated(request) == continuation([1, 2, 3], 10)
+    assert request.finish_reason == "length"
+    assert engine.pool.used == 0
+
+
+def test_the_next_step_is_in_flight_while_a_piece_is_read() -> None:
+    engine = make_engine()
+    request = submit(engine, [1, 2, 3])
+    engine.step()
+    assert not request.pieces
+    engine.step()
+    assert len(request.pieces) == 1
+    assert len(fake(engine).steps) == 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    prompts=st.lists(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=40), min_size=1, max_size=12),
+    tokens=st.integers(4, 30),
+    seqs=st.integers(1, 4),
+    blocks=st.integers(14, 40),
+    new=st.integers(1, 12),
+)
+def test_company_chunking_and_preemption_never_change_the_output(
+    prompts: list[list[int]], tokens: int, seqs: int, blocks: int, new: int
+) -> None:
+    engine = make_engine(blocks, tokens, seqs)
+    requests = [submit(engine, prompt, max_new_tokens=new) for prompt in prompts]
+    finish(engine, *requests)
+    for prompt, request in zip(prompts, requests, strict=True):
+        assert generated(request) == continuation(prompt, new)
+    assert engine.pool.used == 0
+
+
+def test_preemption_really_happens_when_blocks_are_few() -> None:
+    engine = make_engine(blocks=6, tokens=16)
+    requests = [submit(engine, [i] * 7, max_new_tokens=12) for i in range(3)]
+    finish(engine, *requests)
+    computed = sum(len(chunk.token_ids) for step in fake(engine).steps for chunk in step)
+    assert computed > 3 * (7 + 11)  # something was computed twice
+    assert [generated(request) for request in requests] == [continuation([i] * 7, 12) for i in range(3)]
+
+
+def test_stops_at_eos_unless_told_to_ignore_it() -> None:
+    prompt = [4, 5]
+    eos = continuation(prompt, 3)[-1]
+    engine = make_engine(eos=frozenset([eos]))
+    stopping, going_on = submit(engine, prompt), submit(engine, prompt, ignore_eos=True)
+    finish(engine, stopping, going_on)
+    assert generated(stopping) == continuation(prompt, 3)
+    assert stopping.finish_reason == "stop"
+    assert generated(going_on) == continuation(prompt, 10)
+
+
+def test_a_stop_string_is_not_streamed_and_its_extra_step_leaves_no_trace() -> None:
+    engine = make_engine()
+    prompt = [3, 1, 4]
+    text = NoText().push(continuation(prompt, 10))
+    stop = text[4:6]
+    request = submit(engine, prompt, stop=[stop])
+    finish(engine, request)
+    assert "".join(piece.text for piece in request.pieces) == text[: text.index(stop)]
+    assert request.finish_reason == "stop"
+    engine.drain()
+    assert engine.pool.used == 0
+
+
+def test_aborting_frees_the_blocks_at_once_and_others_go_on() -> None:
+    engine = make_engine()
+    first, second = submit(engine, [1, 2]), submit(engine, [3, 4])
+    engine.step()
+    engine.step()
+    engine.abort(first)
+    assert first.finish_reason == "abort"
+    assert engine.pool.used == 1
+    finish(engine, second)
+    assert generated(second) == continuation([3, 4], 10)
+
+
+def test_the_context_ends_a_request() -> None:
+    engine = make_engine()
+    prompt = [1] * (CONTEXT - 3)
+    request = submit(engine, prompt, max_new_tokens=None)
+    finish(engine, request)
+    assert (len(generated(request)), request.finish_reason) == (3, "length")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ([], RequestError, "empty"),
+        ([VOCAB], RequestError, f"token id {VOCAB} is not in the vocabulary"),
+        ([-1], RequestError, "token id -1"),
+        ([1] * CONTEXT, ContextLengthError, f"{CONTEXT} tokens and the context holds {CONTEXT}"),
+    ],
+)
+def test_bad_prompts_are_refused_at_the_edge(prompt: list[int], error: type[Exception], message: str) -> None:
+    engine = make_engine()
+    with pytest.raises(error, match=message):
+        submit(engine, prompt)
+    request = submit(engine, [1])
+    finish(engine, request)
+    assert generated(request) == continuation([1], 10)
+
+
+def test_a_request_that_could_never_fit_the_cache_is_refused() -> None:
+    with pytest.raises(ContextLengthError, match="raise cache_size"):
+        submit(make_engine(blocks=3), [1] * 6, max_new_tokens=7)
+
+
+def test_without_a_length_a_small_cache_is_the_limit() -> None:
+    engine = make_engine(blocks=3)
+    request = submit(engine, [1] * 6, max_new_tokens=None)
+    finish(engine, request)
+    assert (len(generated(request)), request.finish_reason) == (6, "length")
+
+
+def test_a_failed_device_is_reported_and_the_requests_can_go_on() -> None:
+    engine = make_engine()
+    request = submit(engine, [1, 2, 3])
+    engine.step()
+    engine.step()
+    fake(engine).fail_next = DeviceError("it broke")
+    with pytest.raises(DeviceError, match="it broke"):
+        engine.step()
+    finish(engine, request)
+    assert generated(request) == continuation([1, 2, 3], 10)
+    assert engine.pool.used == 0
+
+
+def test_an_interrupt_in_mid_step_loses_nothing() -> None:
+    engine = make_engine()
+    requests = [submit(engine, [i, 2, 3]) for i in range(3)]
+    for _ in range(3):
+        engine.step()
+    fake(engine).fail_next = KeyboardInterrupt()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    finish(engine, *requests)
+    assert [generated(r) for r in requests] == [continuation([i, 2, 3], 10) for i in range(3)]
+
+
+def test_a_processor_that_fails_fails_its_own_request_only() -> None:
+    def broken(token_ids: Sequence[int], logits: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+        raise ZeroDivisionError("oh")
+
+    engine = make_engine()
+    bad, good = submit(engine, [1], logits_processors=[broken]), submit(engine, [2])
+    finish(engine, bad, good)
+    assert isinstance(bad.error, GenerationError)
+    assert generated(good) == continuation([2], 10)
+    assert engine.pool.used == 0
+
+
+def test_prompt_logprobs_of_a_chunked_prompt_have_one_entry_per_token() -> None:
+    engine = make_engine(tokens=8)
+    prompt = list(range(20))
+    request = submit(engine, prompt, prompt_logprobs=1, max_new_tokens=2)
+    finish(engine, request)
+    assert request.prompt_logprobs[0] is None
+    entries = [entry for entry in request.prompt_logprobs if entry is not None]
+    assert [entry.token_id for entry in entries] == prompt[1:]
+    assert [list(entry.top) for entry in entries] == [[next_token(prompt[: i + 1])] for i in range(19)]
+
+
+def test_session_forward_gives_the_rows_asked_for() -> None:
+    engine = make_engine(tokens=8)
+    prompt = list(range(30))
+    best = [next_token(prompt[: i + 1]) for i in range(30)]
+    for rows in (None, 30, 13, 8, 1, 0):
+        with Session(engine, lambda: "m") as session:
+            logits = session.forward(prompt, rows=rows)
+            count = 30 if rows is None else rows
+            assert logits.shape == (count, VOCAB)
+            assert logits.argmax(1).tolist() == best[30 - count :]
+    assert engine.pool.used == 0
+
+
+def test_session_trim_and_fork_do_not_disturb_each_other() -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "m")
+    session.forward(list(range(10)))
+    twin = session.fork()
+    third = twin.fork()
+    session.trim(6)
+    assert session.forward([50]).argmax() == next_token([*range(6), 50])
+    assert twin.forward([60]).argmax() == next_token([*range(10), 60])
+    assert third.forward([70, 71]).argmax(1).tolist() == [
+        next_token([*range(10), 70]),
+        next_token([*range(10), 70, 71]),
+    ]
+    assert session.token_ids == (*range(6), 50)
+    for each in (session, twin, third):
+        each.close()
+    assert engine.pool.used == 0
+
+
+def test_sessions_and_requests_share_the_device() -> None:
+    engine = make_engine(blocks=8)
+    requests = [submit(engine, [i] * 5, max_new_tokens=8) for i in range(3)]
+    session = Session(engine, lambda: "m")
+    tokens: list[int] = []
+    while not all(request.done for request in requests):
+        engine.step()
+        if len(tokens) < 12:
+            token = len(tokens)
+            tokens.append(token)
+            assert session.forward([token]).argmax() == next_token(tokens)
+    assert [generated(r) for r in requests] == [continuation([i] * 5, 8) for i in range(3)]
+
+
+def test_a_session_that_does_not_fit_is_as_before() -> None:
+    engine = make_engine(blocks=3)
+    session = Session(engine, lambda: "m")
+    session.forward([1, 2])
+    with pytest.raises(CacheFullError, match="raise cache_size"):
+        session.forward([3] * 20)
+    assert session.forward([3]).argmax() == next_token([1, 2, 3])
+    with pytest.raises(ContextLengthError, match="trim the session"):
+        session.forward([3] * CONTEXT)
+
+
+def test_session_survives_a_failed_device() -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "m")
+    session.forward([1, 2])
+    fake(engine).fail_next = DeviceError("it broke")
+    with pytest.raises(DeviceError):
+        session.forward([3, 4])
+    assert session.forward([5]).argmax() == next_token([1, 2, 5])
+
+
+def test_session_save_and_load(tmp_path: Any) -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "m")
+    session.forward(list(range(11)))
+    session.save(tmp_path / "s.kv")
+    assert [file.name for file in tmp_path.iterdir()] == ["s.kv"]
+    other = make_engine()
+    loaded = Session.load(other, lambda: "m", tmp_path / "s.kv")
+    assert loaded.token_ids == tuple(range(11))
+    assert loaded.forward([40]).argmax() == next_token([*range(11), 40])
+
+
+def test_a_file_of_another_model_or_a_damaged_one_is_refused(tmp_path: Any) -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "one")
+    session.forward(list(range(11)))
+    path = tmp_path / "s.kv"
+    session.save(path)
+    with pytest.raises(CacheFileError, match="another model"):
+        Session.load(engine, lambda: "two", path)
+    with pytest.raises(CacheFileError, match="no saved session"):
+        Session.load(engine, lambda: "one", tmp_path / "none.kv")
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[200] ^= 255
+    for content in (whole[:-200], whole[:100], b"", b"hello", bytes(damaged)):
+        path.write_bytes(content)
+        with pytest.raises(CacheFileError, match="damaged"):
+            Session.load(engine, lambda: "one", path)
+    assert engine.pool.used == len(session._sequence.blocks)
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_with_random_aborts_leave_nothing_behind() -> None:
+    rng = np.random.default_rng(0)
+    engine = make_engine(blocks=30, tokens=32, seqs=8)
+    live: list[Request] = []
+    for _ in range(10_000):
+        live.append(submit(engine, rng.integers(0, VOCAB, rng.integers(1, 30)).tolist(), max_new_tokens=4))
+        engine.step()
+        if rng.random() < 0.2:
+            engine.abort(live[rng.integers(len(live))])
+        live = [request for request in live if not request.done]
+    finish(engine, *live)
+    engine.drain()
+    assert engine.pool.used == 0
+    assert not engine.scheduler.running
+    assert not engine.scheduler.waiting
