@@ -1,0 +1,40 @@
+"""Compute logits only for the rows that are wanted: a prefill of 512 tokens needs one row, not 512."""
+
+from __future__ import annotations
+
+import openvino as ov
+import openvino.opset15 as op
+
+__all__ = ["ROWS_INPUT", "select_rows"]
+
+ROWS_INPUT = "logit_rows"
+"""Name of the input that `select_rows` adds: indices of the wanted rows, ``(rows,)`` int32."""
+
+# What may stand between the head's MatMul and the logits without mixing rows: soft caps, scales, biases, casts.
+_ROWWISE = {"Add", "Multiply", "Divide", "Tanh", "Convert"}
+
+
+def select_rows(model: ov.Model, axis: int) -> None:
+    """Put a Gather before the lm_head MatMul, in place; where none is found, on the logits themselves.
+
+    Args:
+        model: has the output ``logits``.
+        axis: the axis of the tokens, 0 in the paged form and 1 in the stateful one.
+    """
+    indices = op.parameter([-1], ov.Type.i32, name=ROWS_INPUT)
+    indices.output(0).set_names({ROWS_INPUT})
+    target = _head_input(model)
+    rows = op.gather(target.get_source_output(), indices, op.constant(axis, ov.Type.i64))
+    rows.set_friendly_name("wanted_rows")
+    target.replace_source_output(rows.output(0))
+    model.add_parameters([indices])
+    model.validate_nodes_and_infer_types()
+
+
+def _head_input(model: ov.Model) -> ov.Input:
+    """The input of the lm_head MatMul that carries the hidden states, else that of the logits' Result."""
+    result = next(r for r in model.get_results() if "logits" in r.output(0).get_names() | r.input_value(0).get_names())
+    node = result.input_value(0).get_node()
+    while node.get_type_name() in _ROWWISE:
+        node = node.input_value(0).get_node()
+    return node.input(0) if node.get_type_name() == "MatMul" else result.input(0)

@@ -1,0 +1,90 @@
+"""Devices: what is there, and compiling a model for one. The only `ov.Core` of the process lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import openvino as ov
+
+from ovgen.errors import ConfigError, DeviceError
+
+__all__ = ["check_device", "compile_model", "core", "device_errors", "list_devices"]
+
+# Devices that OpenVINO offers on top of the physical ones; `Core.available_devices` does not list them.
+_VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
+
+
+@lru_cache(maxsize=1)
+def core() -> ov.Core:
+    """The process's `ov.Core`; making one scans the plugins, so it is made once, when first needed."""
+    return ov.Core()
+
+
+def list_devices() -> dict[str, dict[str, str]]:
+    """Readable properties of every device OpenVINO finds here: name -> property -> value, as text."""
+    return {name: _properties(name) for name in core().available_devices}
+
+
+def check_device(device: str) -> None:
+    """Say at once that a device is absent, not after a model has been read.
+
+    Raises:
+        DeviceError: OpenVINO does not find the device; the message lists those that it finds.
+    """
+    found = core().available_devices
+    base = device.split(":")[0].split(".")[0]
+    if base not in _VIRTUAL and base not in {name.split(".")[0] for name in found}:
+        raise DeviceError(
+            f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}"
+        )
+
+
+def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov.CompiledModel:
+    """Compile ``model`` for ``device``; ``config`` goes to OpenVINO as it is, over LATENCY as the default hint.
+
+    Raises:
+        ConfigError: OpenVINO does not know a property in ``config``, or refuses its value.
+        DeviceError: the device refuses the model.
+    """
+    properties = {"PERFORMANCE_HINT": "LATENCY", **config}
+    try:
+        return core().compile_model(model, device, properties)
+    except (
+        Exception
+    ) as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
+        message = _first_lines(error)
+        for name in config:
+            if name in message:
+                raise ConfigError(
+                    f"{device} refuses {name}={config[name]!r} in device_config: {message}"
+                ) from error
+        raise DeviceError(f"{device} cannot compile the model: {message}") from error
+
+
+@contextmanager
+def device_errors(device: str) -> Iterator[None]:
+    """Whatever OpenVINO raises inside becomes a `DeviceError` that names the device."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise DeviceError(f"{device} failed while it ran the model: {_first_lines(error)}") from error
+
+
+def _properties(device: str) -> dict[str, str]:
+    properties = {}
+    for name in core().get_property(device, "SUPPORTED_PROPERTIES"):
+        try:
+            properties[str(name)] = str(core().get_property(device, name))
+        except Exception as error:  # some are listed but cannot be read before a model is compiled
+            properties[str(name)] = f"unreadable: {_first_lines(error)}"
+    return dict(sorted(properties.items()))
+
+
+def _first_lines(error: BaseException) -> str:
+    """OpenVINO's messages begin with where in its source they arose; what follows is what a person needs."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return " ".join((told or lines)[:3]) or type(error).__name__

@@ -1,0 +1,74 @@
+"""What a step is, and what every form of a model can do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Chunk", "Runner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tokens of one sequence, computed in one step.
+
+    Attributes:
+        sequence: which sequence; a number that its owner chose and never reuses.
+        token_ids: the tokens to compute.
+        past: how many tokens of the sequence are in the cache before them.
+        blocks: ids of the sequence's blocks in order; they hold at least ``past + len(token_ids)`` tokens.
+        rows: logits are wanted for this many of the last tokens.
+    """
+
+    sequence: int
+    token_ids: Sequence[int]
+    past: int
+    blocks: Sequence[int]
+    rows: int
+
+
+class Runner(Protocol):
+    """A compiled form of a model with its KV cache. Not thread-safe: the engine holds its lock around every call.
+
+    The engine hands out blocks; a form whose plugin keeps the cache by itself uses them for accounting only.
+    """
+
+    form: str
+    block_size: int
+    """Tokens per block."""
+    bytes_per_block: int
+    """Bytes that one block takes over all layers."""
+    vocab_size: int
+    cache_layout: str
+    """Describes precision and shapes of the cache: equal texts can exchange saved caches."""
+
+    def start(self, chunks: Sequence[Chunk]) -> None:
+        """Begin to compute a step and return while the device works."""
+
+    def wait(self) -> NDArray[np.float32]:
+        """Finish the step: logits ``(sum of rows, vocab)``, chunk by chunk; valid until the next `start`."""
+
+    def resize(self, num_blocks: int) -> None:
+        """Make room for this many blocks; what is cached stays."""
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy one block over all layers."""
+
+    def fork(self, source: int, target: int) -> None:
+        """Sequence ``target`` begins with the cache of sequence ``source``, whose blocks it shares."""
+
+    def trim(self, sequence: int, length: int) -> None:
+        """Only the first ``length`` tokens of the sequence stay cached."""
+
+    def release(self, sequence: int) -> None:
+        """Forget a sequence; unknown ones are ignored."""
+
+    def export_cache(self, sequence: int, blocks: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """The bytes of a sequence's cache, one array per cached tensor, for `import_cache`."""
+
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+        """Put bytes from `export_cache` of the same `cache_layout` into a sequence's blocks."""
