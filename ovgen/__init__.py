@@ -1,1 +1,73 @@
-"""Text generation straight on OpenVINO Runtime."""
+"""Text generation straight on OpenVINO Runtime.
+
+>>> import ovgen
+>>> llm = ovgen.LLM(ovgen.bundled_model())
+>>> print(llm.generate("Once upon a time", max_new_tokens=50).text)  # doctest: +SKIP
+"""
+
+from typing import TYPE_CHECKING
+
+from ovgen.config import EngineConfig, LogitsProcessor, SamplingParams
+from ovgen.errors import (
+    CacheFileError,
+    CacheFullError,
+    ConfigError,
+    ContextLengthError,
+    CorruptFileError,
+    DeviceError,
+    GenerationError,
+    MissingTensorError,
+    ModelError,
+    ModelNotFoundError,
+    OvgenError,
+    RequestError,
+    TokenizerError,
+    UnsupportedModelError,
+)
+from ovgen.metrics import RequestMetrics
+from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
+from ovgen.resources import bundled_model
+
+if TYPE_CHECKING:
+    from ovgen.convert import convert
+    from ovgen.engine.session import Session
+    from ovgen.llm import LLM
+
+__all__ = [
+    "LLM",
+    "CacheFileError",
+    "CacheFullError",
+    "ConfigError",
+    "ContextLengthError",
+    "CorruptFileError",
+    "DeviceError",
+    "EngineConfig",
+    "GenerationError",
+    "GenerationOutput",
+    "LogitsProcessor",
+    "MissingTensorError",
+    "ModelError",
+    "ModelNotFoundError",
+    "OvgenError",
+    "Piece",
+    "RequestError",
+    "RequestMetrics",
+    "SamplingParams",
+    "Session",
+    "TokenLogprobs",
+    "TokenizerError",
+    "UnsupportedModelError",
+    "bundled_model",
+    "convert",
+]
+
+# These bring OpenVINO with them, which takes a third of a second: imported when first asked for (PEP 562).
+_LAZY = {"LLM": "ovgen.llm", "Session": "ovgen.engine.session", "convert": "ovgen.convert"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

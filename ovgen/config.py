@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ovgen.errors import ConfigError
@@ -50,22 +49,20 @@ class SamplingParams:
     presence_penalty: float = _option(0.0, "subtracted from the logit of each token already generated")
     frequency_penalty: float = _option(0.0, "subtracted once per time that a token was generated")
     no_repeat_ngram_size: int = _option(0, "no n-gram of this size occurs twice (0: off)")
-    logit_bias: Mapping[int, float] = _option(MappingProxyType({}), "token id -> number added to its logit")
+    logit_bias: Mapping[int, float] = field(
+        default_factory=dict, metadata={"help": "token id -> number added to its logit"}
+    )
     suppress_tokens: tuple[int, ...] = _option((), "token ids that are never generated")
     begin_suppress_tokens: tuple[int, ...] = _option((), "token ids that are not generated first")
     forced_bos_token_id: int | None = _option(None, "token id that is generated first")
     forced_eos_token_id: int | None = _option(None, "token id that is generated last, at max_new_tokens")
-    bad_words: tuple[str | tuple[int, ...], ...] = _option(
-        (), "words, or lists of token ids, never generated"
-    )
+    bad_words: tuple[str | tuple[int, ...], ...] = _option((), "words, or lists of token ids, never generated")
     stop: tuple[str, ...] = _option((), "strings that end the generation; not part of the text")
     stop_token_ids: tuple[int, ...] = _option((), "token ids that end the generation")
     include_stop_str_in_output: bool = _option(False, "leave the stop string in the text")
     ignore_eos: bool = _option(False, "do not stop at the model's end-of-sequence tokens")
     skip_special_tokens: bool = _option(True, "leave special tokens out of the text")
-    add_special_tokens: bool = _option(
-        True, "let the tokenizer add its special tokens (BOS) to a text prompt"
-    )
+    add_special_tokens: bool = _option(True, "let the tokenizer add its special tokens (BOS) to a text prompt")
     seed: int | None = _option(None, "same seed, same text, whatever else is in the batch (None: random)")
     logprobs: int | None = _option(None, "report this many most likely tokens per generated token")
     prompt_logprobs: int | None = _option(None, "the same for each token of the prompt")
@@ -84,7 +81,8 @@ class SamplingParams:
         object.__setattr__(
             self, "bad_words", tuple(w if isinstance(w, str) else _as_tuple("bad_words", w) for w in words)
         )
-        object.__setattr__(self, "logit_bias", MappingProxyType(dict(self.logit_bias)))
+        _require("logit_bias", self.logit_bias, isinstance(self.logit_bias, Mapping), "a mapping")
+        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
         _check_sampling(self)
 
     @property
@@ -102,19 +100,19 @@ class EngineConfig:
     """
 
     max_num_seqs: int = _option(64, "most requests in one step")
-    max_num_batched_tokens: int = _option(
-        512, "most tokens in one step; longer prompts are computed in chunks"
-    )
+    max_num_batched_tokens: int = _option(512, "most tokens in one step; longer prompts are computed in chunks")
     max_model_len: int | None = _option(None, "longest sequence, if shorter than the model's own limit")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
 
     def __post_init__(self) -> None:
-        _require("max_num_seqs", self.max_num_seqs, self.max_num_seqs >= 1, "at least 1")
-        tokens = self.max_num_batched_tokens
-        _require("max_num_batched_tokens", tokens, tokens >= self.max_num_seqs, "at least max_num_seqs")
-        length = self.max_model_len
-        _require("max_model_len", length, length is None or length >= 1, "at least 1")
-        _require("cache_size", self.cache_size, self.cache_size > 0, "above 0 (GiB)")
+        seqs, tokens, length = self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len
+        _require("max_num_seqs", seqs, _is_int(seqs) and seqs >= 1, "a whole number of at least 1")
+        tokens_ok = _is_int(tokens) and tokens >= seqs
+        _require("max_num_batched_tokens", tokens, tokens_ok, f"at least max_num_seqs ({seqs})")
+        length_ok = length is None or (_is_int(length) and length >= 1)
+        _require("max_model_len", length, length_ok, "a whole number of at least 1, or None")
+        size_ok = _is_number(self.cache_size) and self.cache_size > 0
+        _require("cache_size", self.cache_size, size_ok, "a number above 0 (GiB)")
 
 
 def override(config: _Config, options: Mapping[str, Any]) -> _Config:
@@ -153,7 +151,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# name -> (lowest, highest, what the message says); None is unbounded
+# name -> (lowest value, what the message says)
 _INTEGERS: dict[str, tuple[int, str]] = {
     "max_new_tokens": (1, "a whole number of at least 1, or None"),
     "min_new_tokens": (0, "a whole number of at least 0"),
@@ -188,8 +186,8 @@ _FLAGS = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "ad
 def _check_sampling(p: SamplingParams) -> None:
     for name, (least, rule) in _INTEGERS.items():
         value = getattr(p, name)
-        ok = value is None if value is None else _is_int(value) and value >= least
-        _require(name, value, ok and (value is not None or name in _OPTIONAL), rule)
+        ok = name in _OPTIONAL if value is None else _is_int(value) and value >= least
+        _require(name, value, ok, rule)
     for name, (in_range, rule) in _NUMBERS.items():
         number = getattr(p, name)
         _require(name, number, _is_number(number) and in_range(number), rule)
@@ -205,6 +203,4 @@ def _check_sampling(p: SamplingParams) -> None:
     _require("logit_bias", dict(p.logit_bias), bias_ok, "token ids -> finite numbers")
     _require("logits_processors", p.logits_processors, all(map(callable, p.logits_processors)), "callables")
     if p.max_new_tokens is not None:
-        _require(
-            "min_new_tokens", p.min_new_tokens, p.min_new_tokens <= p.max_new_tokens, "<= max_new_tokens"
-        )
+        _require("min_new_tokens", p.min_new_tokens, p.min_new_tokens <= p.max_new_tokens, "<= max_new_tokens")

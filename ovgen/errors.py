@@ -2,6 +2,7 @@
 
 __all__ = [
     "CacheFileError",
+    "CacheFullError",
     "ConfigError",
     "ContextLengthError",
     "CorruptFileError",
@@ -63,6 +64,10 @@ class DeviceError(OvgenError):
 
 class GenerationError(OvgenError):
     """The model produced logits that cannot be sampled from (NaN, or nothing left to choose)."""
+
+
+class CacheFullError(OvgenError):
+    """The KV cache has reached its limit and everything in it is in use."""
 
 
 class CacheFileError(OvgenError):

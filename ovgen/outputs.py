@@ -36,12 +36,14 @@ class Piece:
     Attributes:
         text: new text; empty while a character or a possible stop string is still incomplete.
         token_ids: the tokens of this step.
+        metrics: timings of the request so far; one object for all its pieces.
         logprobs: one entry per token of this step, if asked for.
         finish_reason: why the request ended; None while it goes on.
     """
 
     text: str
     token_ids: tuple[int, ...]
+    metrics: RequestMetrics
     logprobs: tuple[TokenLogprobs, ...] | None = None
     finish_reason: FinishReason | None = None
 

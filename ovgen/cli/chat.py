@@ -1,0 +1,80 @@
+"""``ovgen chat``: a conversation in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options
+from ovgen.errors import RequestError
+from ovgen.llm import LLM
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "hold a conversation; Ctrl-C stops an answer, Ctrl-D ends the program"
+EXAMPLE = """examples:
+  ovgen chat
+  ovgen chat --model path/to/model --system "You are terse." --temperature 0.7
+
+in the conversation: /reset forgets what was said, /exit ends
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("--system", help="system message that the conversation begins with")
+    add_model_options(parser)
+    add_sampling_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read messages until the input ends."""
+    llm = load_model(options)
+    opening = [{"role": "system", "content": options.system}] if options.system else []
+    messages = list(opening)
+    llm.apply_chat_template([*opening, {"role": "user", "content": "?"}])  # fail now if there is no template
+    print("Ctrl-C stops an answer, /reset starts over, Ctrl-D ends.", file=sys.stderr)
+    while (text := _read()) is not None:
+        if text == "/reset":
+            messages = list(opening)
+        elif text:
+            messages.append({"role": "user", "content": text})
+            try:
+                answer = _answer(llm, messages, sampling_options(options))
+            except RequestError as error:  # the conversation outgrew the context, or the template objects
+                print(f"ovgen: {error} (/reset starts over)", file=sys.stderr)
+                messages.pop()
+            else:
+                messages.append({"role": "assistant", "content": answer})
+    return 0
+
+
+def _read() -> str | None:
+    """A line of the user's; None at the end."""
+    while True:
+        try:
+            text = input("> ").strip()
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            print()
+            continue
+        return None if text == "/exit" else text
+
+
+def _answer(llm: LLM, messages: list[dict[str, str]], sampling: dict[str, Any]) -> str:
+    """Stream an answer; what was said until Ctrl-C stays part of the conversation."""
+    text = ""
+    stream = llm.stream_chat(messages, **sampling)
+    try:
+        for piece in stream:
+            print(piece.text, end="", flush=True)
+            text += piece.text
+    except KeyboardInterrupt:
+        print(" [stopped]", end="")
+    finally:
+        stream.close()
+        print(flush=True)
+    return text.strip()

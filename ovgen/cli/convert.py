@@ -1,0 +1,28 @@
+"""``ovgen convert``: write a model as an OpenVINO IR folder."""
+
+from __future__ import annotations
+
+import argparse
+
+from ovgen.convert import convert
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = "write a model as an OpenVINO IR folder, as openvino.genai and optimum-intel read it"
+EXAMPLE = """example:
+  ovgen convert path/to/hf-folder path/to/ir-folder
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("source", help="model folder: safetensors or IR")
+    parser.add_argument("destination", help="folder to write; must not exist yet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert, and say where the result is."""
+    folder = convert(options.source, options.destination)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"{folder}: {size / 1e6:.1f} MB")
+    return 0

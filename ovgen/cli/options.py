@@ -1,0 +1,88 @@
+"""Command-line options that several commands share; those of `SamplingParams` are made from its fields."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from ovgen.config import SamplingParams
+from ovgen.llm import LLM
+from ovgen.resources import bundled_model
+
+__all__ = ["add_model_options", "add_sampling_options", "load_model", "sampling_options"]
+
+# Fields that a command line cannot say well, or should not.
+_PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"}
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model runs where."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", "-m", metavar="FOLDER", help="model folder (default: the bundled storyteller)"
+    )
+    group.add_argument(
+        "--device", default="CPU", help="OpenVINO device, as `ovgen devices` lists it (default: CPU)"
+    )
+    group.add_argument(
+        "--device-config",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="OpenVINO property for compiling, such as KV_CACHE_PRECISION=f16; may be given several times",
+    )
+    group.add_argument(
+        "--form",
+        default="auto",
+        choices=("auto", "paged", "stateful"),
+        help="how the model runs (default: auto)",
+    )
+
+
+def load_model(options: argparse.Namespace) -> LLM:
+    """The model that the options name."""
+    config = {}
+    for pair in options.device_config:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise argparse.ArgumentTypeError(f"--device-config takes NAME=VALUE, got {pair!r}")
+        config[name] = value
+    return LLM(
+        options.model or bundled_model(), device=options.device, device_config=config, form=options.form
+    )
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """One option per field of `SamplingParams`; those not given stay as the model's defaults are."""
+    group = parser.add_argument_group("sampling (defaults: the model's generation_config.json, else greedy)")
+    for field in fields(SamplingParams):
+        if field.name in _PYTHON_ONLY:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        text = field.metadata["help"].replace("%", "%%")
+        kind = str(field.type)
+        if kind == "bool":
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif kind.startswith("tuple"):
+            item: Callable[[str], Any] = int if kind == "tuple[int, ...]" else str
+            group.add_argument(
+                flag, action="append", type=item, default=None, metavar="VALUE", help=f"{text}; repeatable"
+            )
+        else:
+            group.add_argument(
+                flag, type=float if kind == "float" else int, metavar="N", default=None, help=text
+            )
+
+
+def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The sampling options that were given."""
+    names = [field.name for field in fields(SamplingParams)]
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def to_json(value: object) -> str:
+    """One line of JSON."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,285 @@
+"""`LLM`: a model that has been loaded, and what one does with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from ovgen.config import EngineConfig, SamplingParams, override
+from ovgen.engine.loop import Engine
+from ovgen.engine.request import Request
+from ovgen.engine.session import Session
+from ovgen.errors import RequestError, TokenizerError
+from ovgen.loader import load
+from ovgen.outputs import GenerationOutput, Piece
+from ovgen.runtime.forms import Form, make_runner
+from ovgen.text import Detokenizer
+
+__all__ = ["LLM", "Message", "Prompt"]
+
+_PLAIN = SamplingParams()
+_log = logging.getLogger("ovgen")
+
+Prompt: TypeAlias = "str | Sequence[int]"
+"""Text, or token ids as they are."""
+
+Message: TypeAlias = "Mapping[str, Any]"
+"""``{"role": "user", "content": "..."}``, and whatever else the model's chat template knows."""
+
+
+class LLM:
+    """A causal language model on a device, ready to generate.
+
+    Args:
+        path: a folder with an OpenVINO IR (``openvino_model.xml``), or a Hugging Face one with safetensors.
+        device: an OpenVINO device; ``ovgen devices`` lists those that are here.
+        device_config: OpenVINO properties for compiling (``INFERENCE_PRECISION_HINT``, ``KV_CACHE_PRECISION``,
+            ``CACHE_DIR``, ...), passed on as they are.
+        form: ``"paged"`` (KV blocks that ovgen owns), ``"stateful"`` (the plugin keeps the cache), or ``"auto"``:
+            paged, and stateful with a warning where that cannot be built.
+        engine_options: fields of `EngineConfig`.
+
+    Attributes:
+        path: the model's folder.
+        model: its graph, an ``openvino.Model`` in the causal LM form.
+        config: its ``config.json``.
+        tokenizer: None where the folder has none; prompts are token ids then.
+        default_params: what ``generate`` does if told nothing: from ``generation_config.json``, else greedy.
+        device: where it runs.
+        form: the form in use.
+        fallbacks: what is not as wanted, and why.
+        load_time: seconds that loading took.
+
+    Raises:
+        ConfigError: an option is unknown or its value cannot be used.
+        ModelError: there is no model at ``path``, it is damaged, or it is not supported.
+        DeviceError: the device is absent or refuses the model.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "CPU",
+        device_config: Mapping[str, Any] | None = None,
+        form: Form = "auto",
+        **engine_options: Any,
+    ) -> None:
+        begin = time.perf_counter()
+        engine_config = override(EngineConfig(), engine_options)
+        source = load(Path(path))
+        self.path = source.path
+        self.model = source.model
+        self.config = source.config
+        self.tokenizer = source.tokenizer
+        self.default_params = source.params
+        self.device = device
+        self._source = source
+        runner, self.fallbacks = make_runner(source.model, device, device_config or {}, form)
+        self.form = runner.form
+        length = min(source.context_length, engine_config.max_model_len or source.context_length)
+        self.engine = Engine(runner, engine_config, length, source.eos_token_ids)
+        self.load_time = time.perf_counter() - begin
+
+    @overload
+    def generate(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, progress: bool = False, **sampling: Any
+    ) -> GenerationOutput: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> list[GenerationOutput]: ...
+
+    def generate(
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        progress: bool = False,
+        **sampling: Any,
+    ) -> GenerationOutput | list[GenerationOutput]:
+        """Generate to the end.
+
+        Args:
+            prompt: text, or a list of token ids, gives one output; a list of either gives a list, batched continuously.
+            params: how to sample, one for all prompts or one each; None takes `default_params`.
+            progress: show a progress bar over the prompts.
+            sampling: fields of `SamplingParams` that override those of ``params``.
+
+        Raises:
+            ConfigError: an option is unknown or its value cannot be used.
+            RequestError: a prompt cannot be processed; none has been then.
+            GenerationError: the model's logits could not be sampled from.
+            DeviceError: the device failed.
+        """
+        single = _is_prompt(prompt)
+        prompts: list[Any] = [prompt] if single else list(prompt)
+        outputs = self._generate(prompts, self._params(params, sampling, len(prompts)), progress)
+        return outputs[0] if single else outputs
+
+    def stream(
+        self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any
+    ) -> Generator[Piece, None, None]:
+        """Generate piece by piece, as `generate` does; the next token is computed while the caller uses this one.
+
+        Closing the iterator, or leaving its loop, ends the request and frees its cache.
+        """
+        return self._stream(self._prepare(prompt, override(params or self.default_params, sampling)))
+
+    def chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+    ) -> GenerationOutput:
+        """Generate the next message of a conversation.
+
+        Raises:
+            TokenizerError: the model has no chat template.
+            RequestError: the template refuses the messages, or they do not fit the context.
+        """
+        return self.generate(self.apply_chat_template(messages), params, **sampling)
+
+    def stream_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
+    ) -> Generator[Piece, None, None]:
+        """`chat`, piece by piece."""
+        return self.stream(self.apply_chat_template(messages), params, **sampling)
+
+    def apply_chat_template(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> list[int]:
+        """A conversation as token ids, by the model's own template; special tokens are not added a second time.
+
+        Raises:
+            TokenizerError: the model has no chat template, or no tokenizer.
+            RequestError: the template refuses the messages.
+        """
+        if self.tokenizer is None or self._source.chat_template is None:
+            lacks = "tokenizer" if self.tokenizer is None else "chat template"
+            raise TokenizerError(f"{self.path} has no {lacks}: use generate with a prompt instead")
+        text = self._source.chat_template.render(
+            messages, add_generation_prompt=add_generation_prompt, **variables
+        )
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def session(self, path: str | os.PathLike[str] | None = None) -> Session:
+        """A cache of one's own: empty, or as `Session.save` wrote it to ``path``.
+
+        Raises:
+            CacheFileError: the file is missing, damaged, or of another model or cache precision.
+        """
+        if path is None:
+            return Session(self.engine, self._source.identity)
+        return Session.load(self.engine, self._source.identity, path)
+
+    def _params(
+        self,
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        sampling: Mapping[str, Any],
+        count: int,
+    ) -> list[SamplingParams]:
+        if params is None or isinstance(params, SamplingParams):
+            return [override(params or self.default_params, sampling)] * count
+        if len(params) != count:
+            raise RequestError(
+                f"{len(params)} params were given for {count} prompts: give one for all, or one each"
+            )
+        return [override(each, sampling) for each in params]
+
+    def _generate(
+        self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], progress: bool
+    ) -> list[GenerationOutput]:
+        requests = [self._prepare(prompt, each) for prompt, each in zip(prompts, params, strict=True)]
+        try:
+            for request in requests:
+                self.engine.submit(request)
+            bar = _bar(requests) if progress else requests
+            return [request.output(list(self._drive(request))) for request in bar]
+        finally:
+            for request in requests:
+                self.engine.abort(request)  # does nothing, unless one of them failed
+
+    def _prepare(self, prompt: Prompt, params: SamplingParams) -> Request:
+        ignored = [
+            name
+            for name in ("top_k", "top_p", "min_p", "typical_p")
+            if getattr(params, name) != getattr(_PLAIN, name)
+        ]
+        if params.greedy and ignored:
+            _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
+        if self.tokenizer is None:
+            if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
+                raise RequestError(
+                    f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words"
+                )
+            return self.engine.prepare(
+                prompt, params, _NoText(), [w for w in params.bad_words if not isinstance(w, str)]
+            )
+        if isinstance(prompt, str):
+            prompt = self.tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
+        text = Detokenizer(self.tokenizer, skip_special_tokens=params.skip_special_tokens)
+        return self.engine.prepare([int(token) for token in prompt], params, text, self._bad_words(params))
+
+    def _bad_words(self, params: SamplingParams) -> list[Sequence[int]]:
+        """Bad words as token ids: each word as it is and as it stands inside a sentence, after a space."""
+        assert self.tokenizer is not None
+        ids: list[Sequence[int]] = []
+        for word in params.bad_words:
+            if isinstance(word, str):
+                ids += [self.tokenizer.encode(w, add_special_tokens=False) for w in (word, f" {word}")]
+            else:
+                ids.append(word)
+        return ids
+
+    def _stream(self, request: Request) -> Generator[Piece, None, None]:
+        try:
+            self.engine.submit(request)
+            yield from self._drive(request)
+        finally:
+            self.engine.abort(request)
+
+    def _drive(self, request: Request) -> Generator[Piece, None, None]:
+        """Run the engine until the request has ended; all the others move on along with it."""
+        while True:
+            while request.pieces:
+                yield request.pieces.popleft()
+            if request.error is not None:
+                raise request.error
+            if request.done:
+                return
+            self.engine.step()
+
+
+class _NoText:
+    """The text of a model without a tokenizer."""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        return ""
+
+    def flush(self) -> str:
+        return ""
+
+
+def _is_prompt(prompt: object) -> bool:
+    """Whether this is one prompt (text, token ids) and not a list of prompts."""
+    if isinstance(prompt, str):
+        return True
+    if not isinstance(prompt, Iterable):
+        raise RequestError(f"a prompt is text or a list of token ids, got {type(prompt).__name__}")
+    first = next(iter(prompt), None)
+    return first is None or isinstance(first, Integral)
+
+
+def _bar(requests: list[Request]) -> Iterable[Request]:
+    from tqdm import tqdm
+
+    return tqdm(requests, unit="prompt", desc="Generating")

@@ -1,0 +1,173 @@
+"""From a path to everything that running its model takes: graph, configuration, tokenizer, defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from ovgen.config import SamplingParams
+from ovgen.errors import ModelError, ModelNotFoundError, UnsupportedModelError
+from ovgen.graph import build_model, read_config, read_ir
+from ovgen.graph.passes import to_stateful
+from ovgen.runtime.tokenizer_ir import compile_tokenizer
+from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokenizer
+from ovgen.weights import open_checkpoint, read_json
+
+__all__ = ["Source", "load"]
+
+_IR = "openvino_model.xml"
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+_UNKNOWN_CONTEXT = 2048
+_SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
+_log = logging.getLogger("ovgen")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model as it was found on disk.
+
+    Attributes:
+        path: its folder.
+        model: the causal LM form, stateful.
+        config: ``config.json``; empty where there is none.
+        context_length: the longest sequence that the model takes.
+        eos_token_ids: tokens that end a text.
+        params: sampling defaults from ``generation_config.json``, else greedy.
+        tokenizer: None where the folder has none: token ids go in and come out then.
+        chat_template: None where the model has none.
+    """
+
+    path: Path
+    model: ov.Model
+    config: Mapping[str, Any]
+    context_length: int
+    eos_token_ids: frozenset[int]
+    params: SamplingParams
+    tokenizer: Tokenizer | None
+    chat_template: ChatTemplate | None
+
+    def identity(self) -> str:
+        """A digest that tells this model from another: names, sizes and samples of its files."""
+        digest = hashlib.sha256()
+        names = ("config.json", _IR, "openvino_model.bin")
+        for file in sorted(f for f in self.path.iterdir() if f.name in names or f.suffix == ".safetensors"):
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}\n".encode())
+            with file.open("rb") as stream:
+                for place in range(0, size, max(_SAMPLE, size // 16)):
+                    stream.seek(place)
+                    digest.update(stream.read(_SAMPLE))
+        return digest.hexdigest()
+
+
+def load(path: str | Path) -> Source:
+    """Read a model folder: an OpenVINO IR as it is, a Hugging Face checkpoint by building its graph.
+
+    Raises:
+        ModelNotFoundError: there is nothing at ``path``, or no model in it.
+        ModelError: the model is damaged or not supported.
+        TokenizerError: its tokenizer or chat template is damaged.
+    """
+    folder = Path(path).expanduser()
+    _check_folder(folder)
+    model, config = _read(folder)
+    generation = _optional_json(folder / "generation_config.json")
+    tokenizer = load_tokenizer(folder, compile_tokenizer)
+    special = tokenizer.special_tokens if tokenizer else {}
+    template = find_chat_template(folder)
+    return Source(
+        path=folder,
+        model=model,
+        config=config,
+        context_length=_context_length(config),
+        eos_token_ids=_eos(generation, config, tokenizer),
+        params=_default_params(generation),
+        tokenizer=tokenizer,
+        chat_template=None if template is None else ChatTemplate(template, special),
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise ModelNotFoundError(
+            f"there is no model at {folder}: give the path of a model folder (nothing is downloaded)"
+        )
+    if folder.is_file():
+        raise UnsupportedModelError(
+            f"{folder} is a file: give a folder with OpenVINO IR or Hugging Face safetensors"
+        )
+
+
+def _read(folder: Path) -> tuple[ov.Model, Mapping[str, Any]]:
+    if (folder / _IR).is_file():
+        model = read_ir(folder)
+        to_stateful(model)
+        return model, _optional_json(folder / "config.json")
+    if any(folder.glob("*.safetensors")) or any(folder.glob("*.safetensors.index.json")):
+        config = read_config(folder)
+        return build_model(config, open_checkpoint(folder)), config
+    if any(folder.glob("*.bin")) and (folder / "config.json").is_file():
+        raise UnsupportedModelError(f"{folder} has its weights as a pickle: save them as safetensors first")
+    found = ", ".join(sorted(f.name for f in folder.iterdir())[:10]) or "nothing"
+    raise ModelNotFoundError(f"{folder} has neither {_IR} nor safetensors; it holds: {found}")
+
+
+def _optional_json(path: Path) -> Mapping[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def _context_length(config: Mapping[str, Any]) -> int:
+    for key in _CONTEXT_KEYS:
+        if isinstance(config.get(key), int) and config[key] > 0:
+            return int(config[key])
+    _log.warning(
+        "config.json names no context length; %d is assumed, max_model_len sets it", _UNKNOWN_CONTEXT
+    )
+    return _UNKNOWN_CONTEXT
+
+
+def _eos(
+    generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None
+) -> frozenset[int]:
+    """``eos_token_id`` of generation_config.json, else config.json, else the tokenizer: a number or a list."""
+    for found in (
+        generation.get("eos_token_id"),
+        config.get("eos_token_id"),
+        tokenizer and tokenizer.eos_token_id,
+    ):
+        if found is not None:
+            return frozenset([found] if isinstance(found, int) else found)
+    return frozenset()
+
+
+_GREEDY_KEYS = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
+_SAMPLING_KEYS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
+
+
+def _default_params(generation: Mapping[str, Any]) -> SamplingParams:
+    """What generation_config.json sets; without ``do_sample``, HF generates greedily and so do we."""
+    keys = _GREEDY_KEYS + (_SAMPLING_KEYS if generation.get("do_sample") else ())
+    options = {key: generation[key] for key in keys if generation.get(key) is not None}
+    if generation.get("do_sample"):
+        options.setdefault("temperature", 1.0)
+    if generation.get("bad_words_ids"):
+        options["bad_words"] = generation["bad_words_ids"]
+    try:
+        return SamplingParams(**options)
+    except ValueError as error:
+        raise ModelError(f"generation_config.json: {error}") from error
