@@ -1,0 +1,91 @@
+"""The layers that architectures are made of, each in the pattern that plugins fuse into one operation.
+
+Every function takes the module's path in the Hugging Face model (``model.layers.0.mlp.up_proj``) and gives it
+to the node that matters as its friendly name. Shapes: b batch, t new tokens, h hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import openvino as ov
+import openvino.opset15 as op
+
+from ovgen.graph.constants import Constants
+
+__all__ = ["ACTIVATIONS", "embedding", "i64", "layer_norm", "linear", "named", "rms_norm"]
+
+ACTIVATIONS: dict[str, Callable[[ov.Node], ov.Node]] = {
+    "silu": op.swish,
+    "swish": op.swish,
+    "relu": op.relu,
+    "gelu": lambda x: op.gelu(x, "ERF"),
+    "gelu_new": lambda x: op.gelu(x, "TANH"),
+    "gelu_pytorch_tanh": lambda x: op.gelu(x, "TANH"),
+}
+"""Activation functions by the name that ``hidden_act`` or ``activation_function`` gives them."""
+
+
+def named(node: ov.Node, name: str) -> ov.Node:
+    """``node``, which people will see under ``name``."""
+    node.set_friendly_name(name)
+    return node
+
+
+def i64(value: int | list[int]) -> ov.Node:
+    """An int64 constant: a scalar or a vector."""
+    return op.constant(np.array(value, np.int64))
+
+
+def f32(value: float) -> ov.Node:
+    """A float32 scalar constant."""
+    return op.constant(np.array(value, np.float32))
+
+
+def embedding(name: str, ids: ov.Node, w: Constants, sizes: tuple[int, int]) -> ov.Node:
+    """Rows of the table ``name.weight``, whose sizes are ``(rows, h)``: ``(b, t)`` int64 -> ``(b, t, h)``."""
+    return named(op.gather(w.get(f"{name}.weight", sizes), ids, i64(0)), name)
+
+
+def linear(
+    name: str,
+    x: ov.Node,
+    w: Constants,
+    sizes: tuple[int, int],
+    *,
+    bias: bool = False,
+    transposed: bool = False,
+    weight: str | None = None,
+) -> ov.Node:
+    """``x @ weight.T + bias``: ``(b, t, inputs)`` -> ``(b, t, outputs)``.
+
+    The weight is always ``(outputs, inputs)`` in the graph: what goes into one output lies together, which is
+    the layout that plugins take unchanged and that weight compression groups along.
+
+    Args:
+        name: the module; its MatMul is called ``name``, its bias is ``name.bias``.
+        x: the input.
+        w: the weights.
+        sizes: ``(outputs, inputs)``.
+        bias: whether there is a bias.
+        transposed: the checkpoint holds ``(inputs, outputs)``, as GPT-2's Conv1D does.
+        weight: the weight's name where it is not ``name.weight``: a head that shares the embedding's.
+    """
+    matrix = w.get(weight or f"{name}.weight", sizes, transposed=transposed)
+    y = named(op.matmul(x, matrix, False, True), name)
+    return named(op.add(y, w.get(f"{name}.bias", sizes[:1])), f"{name}/bias") if bias else y
+
+
+def rms_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float) -> ov.Node:
+    """Root mean square normalisation (arXiv:1910.07467) over the last axis of ``(b, t, h)``."""
+    mean = op.reduce_mean(op.multiply(x, x), i64([-1]), True)
+    inverse = op.divide(f32(1.0), op.sqrt(op.add(mean, f32(epsilon))))
+    return named(op.multiply(op.multiply(x, inverse), w.get(f"{name}.weight", (size,))), name)
+
+
+def layer_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float) -> ov.Node:
+    """Layer normalisation (arXiv:1607.06450) over the last axis of ``(b, t, h)``."""
+    normal = op.mvn(x, i64([-1]), True, epsilon, "inside_sqrt")
+    scaled = op.multiply(normal, w.get(f"{name}.weight", (size,)))
+    return named(op.add(scaled, w.get(f"{name}.bias", (size,))), name)

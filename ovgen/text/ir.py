@@ -1,0 +1,104 @@
+"""A tokenizer that is an OpenVINO model: openvino_tokenizer.xml and openvino_detokenizer.xml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ovgen.errors import RequestError
+from ovgen.text.settings import TokenizerSettings
+
+__all__ = ["CompiledTokenizer", "IRTokenizer"]
+
+
+class CompiledTokenizer(Protocol):
+    """What compiling the two models must give; ``ovgen.runtime.tokenizer_ir.compile_tokenizer`` does.
+
+    Attributes:
+        vocab_size: how many tokens the detokenizer knows.
+        bos_token_id: as the models' metadata have it.
+        eos_token_id: the same.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...  # noqa: D102 - described above, as are the two below
+    @property
+    def bos_token_id(self) -> int | None: ...  # noqa: D102
+    @property
+    def eos_token_id(self) -> int | None: ...  # noqa: D102
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        """The tokens of ``text``."""
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool) -> str:
+        """The text of some tokens, all of them within the vocabulary.
+
+        Raises:
+            RequestError: the model cannot do otherwise than skip special tokens, or not skip them.
+        """
+
+
+class IRTokenizer:
+    """A compiled pair of models with the names of their special tokens.
+
+    Args:
+        compiled: the models.
+        settings: what their folder says beside; BOS and EOS come from the models where it says nothing.
+    """
+
+    def __init__(self, compiled: CompiledTokenizer, settings: TokenizerSettings) -> None:
+        self._compiled = compiled
+        self._special_tokens = settings.special_tokens
+        for name, token_id in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
+            if name not in settings.named and token_id is not None:
+                self._special_tokens[name] = _spell(compiled, token_id)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are."""
+        return self._compiled.vocab_size
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token that begins a text, if there is one."""
+        return self._compiled.bos_token_id
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """The token that ends a text, if there is one."""
+        return self._compiled.eos_token_id
+
+    @property
+    def special_tokens(self) -> Mapping[str, str]:
+        """``bos_token`` and the like -> the token's own text."""
+        return self._special_tokens
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The tokens of ``text``.
+
+        Raises:
+            RequestError: ``text`` is not a string of valid Unicode.
+        """
+        try:
+            text.encode()
+        except (AttributeError, UnicodeError) as error:
+            raise RequestError(f"cannot tokenize {text!r:.80}: {error}") from error
+        return self._compiled.encode(text, add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of some tokens.
+
+        Raises:
+            RequestError: an id is negative, or the model cannot show (or skip) special tokens.
+        """
+        if any(i < 0 for i in token_ids):
+            raise RequestError(f"token ids are 0 or more, got {min(token_ids)}")
+        known = [i for i in token_ids if i < self._compiled.vocab_size]
+        return self._compiled.decode(known, skip_special_tokens) if known else ""
+
+
+def _spell(compiled: CompiledTokenizer, token_id: int) -> str:
+    try:
+        return compiled.decode([token_id], skip_special_tokens=False)
+    except RequestError:  # its detokenizer always leaves special tokens out
+        return ""

@@ -1,0 +1,108 @@
+"""What every tokenizer offers, whatever file it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from ovgen.errors import RequestError
+
+__all__ = ["PieceTable", "PieceTokenizer", "Tokenizer"]
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back.
+
+    Attributes:
+        vocab_size: how many tokens it knows, those added to the model's own vocabulary included.
+        bos_token_id: the token that begins a text, if there is one.
+        eos_token_id: the token that ends a text, if there is one.
+        special_tokens: ``bos_token``, ``eos_token``, ``unk_token``, ``pad_token`` and the like, as a chat
+            template wants them: name -> the token's own text.
+    """
+
+    @property
+    def vocab_size(self) -> int: ...  # noqa: D102 - described above, as are the three below
+    @property
+    def bos_token_id(self) -> int | None: ...  # noqa: D102
+    @property
+    def eos_token_id(self) -> int | None: ...  # noqa: D102
+    @property
+    def special_tokens(self) -> Mapping[str, str]: ...  # noqa: D102
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The tokens of ``text``. Special tokens written out in the text are recognised in either case.
+
+        Args:
+            text: what to encode.
+            add_special_tokens: put the tokens around it with which the model was trained (BOS, mostly).
+
+        Raises:
+            RequestError: ``text`` is not a string of valid Unicode.
+        """
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of some tokens. Ids outside the vocabulary stand for nothing; bytes that are not UTF-8
+        come out as U+FFFD.
+
+        Args:
+            token_ids: what to decode.
+            skip_special_tokens: leave special tokens (BOS, EOS, the markers of a chat) out of the text.
+
+        Raises:
+            RequestError: an id is negative, or special tokens cannot be shown by this tokenizer.
+        """
+
+
+class PieceTable:
+    """The bytes that each token stands for, of a tokenizer whose text is nothing but those bytes in a row.
+
+    This is so for byte-level BPE and for sentencepiece. Decoding token by token is then a look-up each,
+    and a UTF-8 decoder knows by itself when a character is complete.
+    """
+
+    def __init__(
+        self, spell: Callable[[int], bytes], special_ids: frozenset[int], *, strips_leading_space: bool
+    ) -> None:
+        self._spell = spell
+        self._special_ids = special_ids
+        self._bytes: dict[int, bytes] = {}  # filled as tokens occur: a whole vocabulary takes 0.1 s to spell
+        self.strips_leading_space = strips_leading_space
+        """Whether a text that begins with a space loses that one (sentencepiece puts it there)."""
+
+    def join(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> bytes:
+        """The bytes of some tokens in a row, the leading space included.
+
+        Raises:
+            RequestError: an id is negative.
+        """
+        known = self._bytes
+        skipped = self._special_ids if skip_special_tokens else ()
+        return b"".join([known[i] if i in known else self._look_up(i) for i in token_ids if i not in skipped])
+
+    def text(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """The text of some tokens.
+
+        Raises:
+            RequestError: an id is negative.
+        """
+        text = self.join(token_ids, skip_special_tokens=skip_special_tokens).decode("utf-8", "replace")
+        return text[1:] if self.strips_leading_space and text.startswith(" ") else text
+
+    def _look_up(self, token_id: int) -> bytes:
+        if token_id < 0:
+            raise RequestError(f"token ids are 0 or more, got {token_id}")
+        piece = self._bytes[token_id] = self._spell(token_id)
+        return piece
+
+
+@runtime_checkable
+class PieceTokenizer(Protocol):
+    """A tokenizer that knows the bytes of its tokens.
+
+    Attributes:
+        pieces: the bytes; None where the text is more than its tokens' bytes in a row.
+    """
+
+    @property
+    def pieces(self) -> PieceTable | None: ...  # noqa: D102

@@ -1,0 +1,7 @@
+"""Checkpoints read into numpy, tensor by tensor."""
+
+from ovgen.weights.checkpoint import Checkpoint, open_checkpoint
+from ovgen.weights.json_file import read_json
+from ovgen.weights.weight import Weight
+
+__all__ = ["Checkpoint", "Weight", "open_checkpoint", "read_json"]

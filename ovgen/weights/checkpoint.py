@@ -1,0 +1,108 @@
+"""The tensors of a model folder, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ovgen.errors import CorruptFileError, MissingTensorError, ModelNotFoundError
+from ovgen.weights.json_file import read_json
+from ovgen.weights.safetensors import read_safetensors
+from ovgen.weights.weight import Weight
+
+__all__ = ["Checkpoint", "open_checkpoint"]
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+class Checkpoint:
+    """Tensors by name, whatever files they came from.
+
+    Args:
+        source: what error messages call the checkpoint, e.g. its folder.
+        weights: the tensors.
+    """
+
+    def __init__(self, source: str, weights: Mapping[str, Weight]) -> None:
+        self._source = source
+        self._weights = dict(weights)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor's name, in the order of the files."""
+        return tuple(self._weights)
+
+    def items(self) -> Iterable[tuple[str, Weight]]:
+        """Every tensor with its name, in the order of the files."""
+        return self._weights.items()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
+
+    def get(self, name: str, shape: tuple[int, ...]) -> Weight:
+        """The tensor ``name``, which must have the shape that the model's configuration implies.
+
+        Raises:
+            MissingTensorError: it is not there, or its shape is another.
+        """
+        weight = self._weights.get(name)
+        if weight is None:
+            raise MissingTensorError(
+                f"{self._source} lacks the tensor {name!r} of shape {shape}: "
+                "do config.json and the weights belong together?"
+            )
+        if weight.shape != shape:
+            raise MissingTensorError(
+                f"{self._source}: the tensor {name!r} has shape {weight.shape}, "
+                f"but config.json calls for {shape}"
+            )
+        return weight
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """The safetensors checkpoint of a Hugging Face folder, in one file or in shards with an index.
+
+    The files are mapped, not read: see ``read_safetensors`` for who keeps the mappings alive.
+
+    Raises:
+        ModelNotFoundError: the folder has no safetensors checkpoint.
+        CorruptFileError: a file is not sound, or the index names a file or a tensor that is not there.
+        UnsupportedModelError: a tensor has an element type that is not supported.
+    """
+    if (folder / _SINGLE).is_file():
+        return Checkpoint(str(folder), read_safetensors(folder / _SINGLE))
+    if not (folder / _INDEX).is_file():
+        raise ModelNotFoundError(
+            f"{folder} has neither {_SINGLE} nor {_INDEX}; convert other formats to safetensors first"
+        )
+    return Checkpoint(str(folder), _read_shards(folder))
+
+
+def _read_shards(folder: Path) -> dict[str, Weight]:
+    index = folder / _INDEX
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CorruptFileError(f"{index}: weight_map must map tensor names to files, got {weight_map!r:.80}")
+    for name, shard in weight_map.items():
+        _check_shard(folder, name, shard)
+    shards = {shard: read_safetensors(folder / shard) for shard in sorted(set(weight_map.values()))}
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise CorruptFileError(
+                f"{index}: weight_map places {name!r} in {shard!r}, which does not have it: download it again"
+            )
+    return {name: shards[shard][name] for name, shard in weight_map.items()}
+
+
+def _check_shard(folder: Path, name: str, shard: Any) -> None:
+    index = folder / _INDEX
+    if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
+        raise CorruptFileError(
+            f"{index}: weight_map[{name!r}] must be a .safetensors file of the same folder, got {shard!r:.80}"
+        )
+    if not (folder / shard).is_file():
+        raise CorruptFileError(
+            f"{index}: weight_map[{name!r}] names {shard!r}, which is missing: download it"
+        )
