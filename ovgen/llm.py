@@ -17,12 +17,14 @@ from ovgen.engine.session import Session
 from ovgen.errors import RequestError, TokenizerError
 from ovgen.loader import load
 from ovgen.outputs import GenerationOutput, Piece
-from ovgen.runtime.forms import Form, make_runner
+from ovgen.runtime.device import check_device
+from ovgen.runtime.forms import Form, check_form, make_runner
 from ovgen.text import Detokenizer
 
 __all__ = ["LLM", "Message", "Prompt"]
 
 _PLAIN = SamplingParams()
+_TAIL = 8  # tokens of the prompt that can matter for how the first generated one is spelt
 _log = logging.getLogger("ovgen")
 
 Prompt: TypeAlias = "str | Sequence[int]"
@@ -72,6 +74,8 @@ class LLM:
     ) -> None:
         begin = time.perf_counter()
         engine_config = override(EngineConfig(), engine_options)
+        check_form(form)  # what can be refused is refused before anything long begins
+        check_device(device)
         source = load(Path(path))
         self.path = source.path
         self.model = source.model
@@ -166,9 +170,7 @@ class LLM:
         if self.tokenizer is None or self._source.chat_template is None:
             lacks = "tokenizer" if self.tokenizer is None else "chat template"
             raise TokenizerError(f"{self.path} has no {lacks}: use generate with a prompt instead")
-        text = self._source.chat_template.render(
-            messages, add_generation_prompt=add_generation_prompt, **variables
-        )
+        text = self._source.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     def session(self, path: str | os.PathLike[str] | None = None) -> Session:
@@ -190,9 +192,7 @@ class LLM:
         if params is None or isinstance(params, SamplingParams):
             return [override(params or self.default_params, sampling)] * count
         if len(params) != count:
-            raise RequestError(
-                f"{len(params)} params were given for {count} prompts: give one for all, or one each"
-            )
+            raise RequestError(f"{len(params)} params were given for {count} prompts: give one for all, or one each")
         return [override(each, sampling) for each in params]
 
     def _generate(
@@ -210,24 +210,22 @@ class LLM:
 
     def _prepare(self, prompt: Prompt, params: SamplingParams) -> Request:
         ignored = [
-            name
-            for name in ("top_k", "top_p", "min_p", "typical_p")
-            if getattr(params, name) != getattr(_PLAIN, name)
+            name for name in ("top_k", "top_p", "min_p", "typical_p") if getattr(params, name) != getattr(_PLAIN, name)
         ]
         if params.greedy and ignored:
             _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
         if self.tokenizer is None:
             if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
-                raise RequestError(
-                    f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words"
-                )
+                raise RequestError(f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words")
             return self.engine.prepare(
                 prompt, params, _NoText(), [w for w in params.bad_words if not isinstance(w, str)]
             )
         if isinstance(prompt, str):
             prompt = self.tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
+        prompt = [int(token) for token in prompt]
         text = Detokenizer(self.tokenizer, skip_special_tokens=params.skip_special_tokens)
-        return self.engine.prepare([int(token) for token in prompt], params, text, self._bad_words(params))
+        text.push(prompt[-_TAIL:])  # so that the output goes on in the middle of a sentence, space and all
+        return self.engine.prepare(prompt, params, text, self._bad_words(params))
 
     def _bad_words(self, params: SamplingParams) -> list[Sequence[int]]:
         """Bad words as token ids: each word as it is and as it stands inside a sentence, after a space."""

@@ -99,9 +99,7 @@ def _check_folder(folder: Path) -> None:
             f"there is no model at {folder}: give the path of a model folder (nothing is downloaded)"
         )
     if folder.is_file():
-        raise UnsupportedModelError(
-            f"{folder} is a file: give a folder with OpenVINO IR or Hugging Face safetensors"
-        )
+        raise UnsupportedModelError(f"{folder} is a file: give a folder with OpenVINO IR or Hugging Face safetensors")
 
 
 def _read(folder: Path) -> tuple[ov.Model, Mapping[str, Any]]:
@@ -126,21 +124,14 @@ def _context_length(config: Mapping[str, Any]) -> int:
     for key in _CONTEXT_KEYS:
         if isinstance(config.get(key), int) and config[key] > 0:
             return int(config[key])
-    _log.warning(
-        "config.json names no context length; %d is assumed, max_model_len sets it", _UNKNOWN_CONTEXT
-    )
+    _log.warning("config.json names no context length; %d is assumed, max_model_len sets it", _UNKNOWN_CONTEXT)
     return _UNKNOWN_CONTEXT
 
 
-def _eos(
-    generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None
-) -> frozenset[int]:
+def _eos(generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None) -> frozenset[int]:
     """``eos_token_id`` of generation_config.json, else config.json, else the tokenizer: a number or a list."""
-    for found in (
-        generation.get("eos_token_id"),
-        config.get("eos_token_id"),
-        tokenizer and tokenizer.eos_token_id,
-    ):
+    own = None if tokenizer is None else tokenizer.eos_token_id
+    for found in (generation.get("eos_token_id"), config.get("eos_token_id"), own):
         if found is not None:
             return frozenset([found] if isinstance(found, int) else found)
     return frozenset()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -70,6 +70,11 @@ class _Variant:
     shards: int = 1
     prefix: str = "transformer."  # of GPT-2's tensor names
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The object of ``config.json``; a change to None removes a key."""
+        return {key: value for key, value in (self.base | self.changes).items() if value is not None}
+
 
 VARIANTS: dict[str, _Variant] = {
     "llama": _Variant(_LLAMA),
@@ -97,7 +102,7 @@ VARIANTS: dict[str, _Variant] = {
 def make(variant: str, folder: Path, **changes: Any) -> Path:
     """Write a variant's ``config.json``, with further ``changes``, and weights into ``folder``, and return it."""
     spec = VARIANTS[variant]
-    config = {key: value for key, value in (spec.base | spec.changes | changes).items() if value is not None}
+    config = replace(spec, changes=spec.changes | changes).config
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     shapes = _SHAPES[config["model_type"]](config, spec.prefix)

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read messages until the input ends."""
+    sampling = sampling_options(options)
     llm = load_model(options)
     opening = [{"role": "system", "content": options.system}] if options.system else []
     messages = list(opening)
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         elif text:
             messages.append({"role": "user", "content": text})
             try:
-                answer = _answer(llm, messages, sampling_options(options))
+                answer = _answer(llm, messages, sampling)
             except RequestError as error:  # the conversation outgrew the context, or the template objects
                 print(f"ovgen: {error} (/reset starts over)", file=sys.stderr)
                 messages.pop()

@@ -33,9 +33,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for device, properties in devices.items():
         print(device)
-        shown = (
-            properties if options.all else {name: properties[name] for name in _TOLD if name in properties}
-        )
+        shown = properties if options.all else {name: properties[name] for name in _TOLD if name in properties}
         for name, value in shown.items():
             print(f"  {name:<40} {value}")
     return 0

@@ -24,9 +24,7 @@ EXAMPLE = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument(
-        "prompt", nargs="?", default="Once upon a time", help="text to go on from, or - for stdin"
-    )
+    parser.add_argument("prompt", nargs="?", default="Once upon a time", help="text to go on from, or - for stdin")
     parser.add_argument("--file", metavar="FILE", help="one prompt per line, generated together")
     parser.add_argument("--json", action="store_true", help="one JSON object per prompt, instead of the text")
     add_model_options(parser)
@@ -76,9 +74,7 @@ def _summary(llm: LLM, last: Piece) -> str:
     metrics = last.metrics
     speed = f" at {metrics.tokens_per_second:.1f} tokens/s" if metrics.tokens_per_second else ""
     first = f"{1000 * (metrics.time_to_first_token or 0):.0f} ms"
-    ended = {"stop": "", "length": "; ended by length", "abort": "; aborted", None: "; interrupted"}[
-        last.finish_reason
-    ]
+    ended = {"stop": "", "length": "; ended by length", "abort": "; aborted", None: "; interrupted"}[last.finish_reason]
     return (
         f"[{metrics.generated_tokens} tokens{speed}; first token after {first}; "
         f"model loaded in {llm.load_time:.2f} s{ended}]"

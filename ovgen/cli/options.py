@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from ovgen.config import SamplingParams
+from ovgen.errors import ConfigError
 from ovgen.llm import LLM
 from ovgen.resources import bundled_model
 
@@ -21,12 +22,8 @@ _PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model runs where."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", "-m", metavar="FOLDER", help="model folder (default: the bundled storyteller)"
-    )
-    group.add_argument(
-        "--device", default="CPU", help="OpenVINO device, as `ovgen devices` lists it (default: CPU)"
-    )
+    group.add_argument("--model", "-m", metavar="FOLDER", help="model folder (default: the bundled storyteller)")
+    group.add_argument("--device", default="CPU", help="OpenVINO device, as `ovgen devices` lists it (default: CPU)")
     group.add_argument(
         "--device-config",
         action="append",
@@ -48,11 +45,9 @@ def load_model(options: argparse.Namespace) -> LLM:
     for pair in options.device_config:
         name, separator, value = pair.partition("=")
         if not separator:
-            raise argparse.ArgumentTypeError(f"--device-config takes NAME=VALUE, got {pair!r}")
+            raise ConfigError(f"--device-config takes NAME=VALUE, got {pair!r}")
         config[name] = value
-    return LLM(
-        options.model or bundled_model(), device=options.device, device_config=config, form=options.form
-    )
+    return LLM(options.model or bundled_model(), device=options.device, device_config=config, form=options.form)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -72,15 +67,19 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
                 flag, action="append", type=item, default=None, metavar="VALUE", help=f"{text}; repeatable"
             )
         else:
-            group.add_argument(
-                flag, type=float if kind == "float" else int, metavar="N", default=None, help=text
-            )
+            group.add_argument(flag, type=float if kind == "float" else int, metavar="N", default=None, help=text)
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The sampling options that were given."""
+    """The sampling options that were given, checked before a model is loaded for them.
+
+    Raises:
+        ConfigError: a value is outside its range.
+    """
     names = [field.name for field in fields(SamplingParams)]
-    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    SamplingParams(**given)
+    return given
 
 
 def to_json(value: object) -> str:

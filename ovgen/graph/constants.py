@@ -105,9 +105,7 @@ def _map_bfloat16(checkpoint: Checkpoint) -> dict[str, ov.Node]:
         with tempfile.TemporaryDirectory() as folder:
             text = Path(folder) / "constants.xml"
             text.write_text(_constants_text(weights.values()), "utf-8")
-            constants = {
-                node.get_friendly_name(): node for node in ov.Core().read_model(text, file).get_ops()
-            }
+            constants = {node.get_friendly_name(): node for node in ov.Core().read_model(text, file).get_ops()}
         for number, name in enumerate(weights):
             nodes[name] = constants[str(number)]
             # It says where in "the .bin" the data are: of a model without a .bin that would mislead a cache.
@@ -129,9 +127,7 @@ def _constants_text(weights: Iterable[Weight]) -> str:
             f'<layer id="{2 * number + 1}" name="result_{number}" type="Result" version="opset1">'
             f'<input><port id="0" precision="BF16">{dims}</port></input></layer>'
         )
-        edges.append(
-            f'<edge from-layer="{2 * number}" from-port="0" to-layer="{2 * number + 1}" to-port="0"/>'
-        )
+        edges.append(f'<edge from-layer="{2 * number}" from-port="0" to-layer="{2 * number + 1}" to-port="0"/>')
     return _net("".join(layers), "".join(edges))
 
 

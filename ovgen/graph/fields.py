@@ -55,7 +55,10 @@ class Fields:
         for key, neutral in _NEUTRAL.items():
             if config.get(key) not in neutral:
                 raise self.unsupported(key, f"only {' or '.join(map(repr, neutral))}")
-        if set(config.get("layer_types") or ()) > {"full_attention"}:
+        layer_types = self._get("layer_types", [])
+        if not isinstance(layer_types, list):
+            raise self.corrupt("layer_types", "a list", layer_types)
+        if any(kind != "full_attention" for kind in layer_types):
             raise self.unsupported("layer_types", "only 'full_attention'")
 
     def unsupported(self, key: str, known: str) -> UnsupportedModelError:

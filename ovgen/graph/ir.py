@@ -33,14 +33,12 @@ def read_ir(folder: Path) -> ov.Model:
         model = ov.Core().read_model(xml, weights)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise CorruptFileError(
-            f"{xml} or {IR_WEIGHTS} is damaged; export the model again: {reason}"
-        ) from error
+        raise CorruptFileError(f"{xml} or {IR_WEIGHTS} is damaged; export the model again: {reason}") from error
     inputs, outputs = _names(model.inputs), _names(model.outputs)
     if "input_ids" not in inputs or "logits" not in outputs:
         raise UnsupportedModelError(
-            f"{xml} is not a causal LM, which takes input_ids and gives logits; it takes {', '.join(inputs)} "
-            f"and gives {', '.join(outputs)}"
+            f"{xml} is not a causal LM, which takes input_ids and gives logits; "
+            f"it takes {', '.join(inputs) or 'nothing'} and gives {', '.join(outputs) or 'nothing'}"
         )
     return model
 

@@ -47,7 +47,5 @@ def _apply(name: str, *arguments: Any) -> None:
 
         transformation: Callable[..., None] = getattr(private, name)
         transformation(*arguments)
-    except (
-        Exception
-    ) as error:  # pybind raises RuntimeError, TypeError, AttributeError: all mean "not possible"
+    except Exception as error:  # pybind raises RuntimeError, TypeError, AttributeError: all mean "not possible"
         raise TransformationError(f"OpenVINO's {name} failed: {error}") from error

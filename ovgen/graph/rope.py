@@ -9,8 +9,8 @@ import openvino as ov
 import openvino.opset15 as op
 from numpy.typing import NDArray
 
-from ovgen.graph.fields import Fields
 from ovgen.graph.blocks import f32, i64, named
+from ovgen.graph.fields import Fields
 
 __all__ = ["Rotary", "inverse_frequencies"]
 

@@ -37,9 +37,7 @@ def check_device(device: str) -> None:
     found = core().available_devices
     base = device.split(":")[0].split(".")[0]
     if base not in _VIRTUAL and base not in {name.split(".")[0] for name in found}:
-        raise DeviceError(
-            f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}"
-        )
+        raise DeviceError(f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}")
 
 
 def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov.CompiledModel:
@@ -52,15 +50,11 @@ def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov
     properties = {"PERFORMANCE_HINT": "LATENCY", **config}
     try:
         return core().compile_model(model, device, properties)
-    except (
-        Exception
-    ) as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
+    except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
         message = _first_lines(error)
         for name in config:
             if name in message:
-                raise ConfigError(
-                    f"{device} refuses {name}={config[name]!r} in device_config: {message}"
-                ) from error
+                raise ConfigError(f"{device} refuses {name}={config[name]!r} in device_config: {message}") from error
         raise DeviceError(f"{device} cannot compile the model: {message}") from error
 
 

@@ -12,12 +12,11 @@ import openvino as ov
 from ovgen.errors import ConfigError, DeviceError
 from ovgen.graph.passes import select_rows, to_paged
 from ovgen.graph.private import TransformationError
-from ovgen.runtime.device import check_device
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
 from ovgen.runtime.stateful import StatefulRunner
 
-__all__ = ["Fallback", "Form", "make_runner"]
+__all__ = ["Fallback", "Form", "check_form", "make_runner"]
 
 Form = Literal["auto", "paged", "stateful"]
 """``auto`` is paged, and stateful where that cannot be built."""
@@ -37,19 +36,22 @@ class Fallback:
         return f"using {self.used} instead of {self.wanted}: {self.reason}"
 
 
+def check_form(form: str) -> None:
+    """Raise `ConfigError` unless there is such a form."""
+    if form not in get_args(Form):
+        raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}")
+
+
 def make_runner(
     model: ov.Model, device: str, config: Mapping[str, Any], form: Form
 ) -> tuple[Runner, tuple[Fallback, ...]]:
     """Compile a stateful causal LM in a form that the device takes.
 
     Raises:
-        ConfigError: the form is unknown, or the device refuses a property.
-        DeviceError: the device is absent or refuses the model.
+        ConfigError: the device refuses a property.
+        DeviceError: the device refuses the model.
         TransformationError: ``form="paged"`` and the model cannot be brought into it.
     """
-    if form not in get_args(Form):
-        raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}")
-    check_device(device)
     fallbacks: tuple[Fallback, ...] = ()
     if form != "stateful":
         try:

@@ -38,9 +38,7 @@ class PagedRunner:
             if "_cache." not in port.get_any_name() and port.partial_shape.rank.get_length() == 1
         }
         self._longest = np.zeros((), np.int32)
-        self._longest_tensor = ov.Tensor(
-            self._longest, shared_memory=True
-        )  # of max_context_len, written in place
+        self._longest_tensor = ov.Tensor(self._longest, shared_memory=True)  # of max_context_len, written in place
         self._request.set_tensor("max_context_len", self._longest_tensor)
         self.block_size = self._cache.block_size
         self.bytes_per_block = self._cache.bytes_per_block

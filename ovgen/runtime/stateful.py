@@ -141,9 +141,7 @@ class StatefulRunner:
         inputs = {}
         for port in self.compiled.inputs:
             name = port.get_any_name()
-            inputs[name] = InputBuffer(
-                request, port, (1,) if port.partial_shape.rank.get_length() == 2 else ()
-            )
+            inputs[name] = InputBuffer(request, port, (1,) if port.partial_shape.rank.get_length() == 2 else ())
         return _State(request, inputs)
 
 

@@ -119,7 +119,7 @@ class _Switched:
             self._request.infer()
             output = self._request.get_output_tensor(0)
             if output.get_element_type() == ov.Type.string:
-                return output.str_data[0]
+                return str(output.str_data[0])
             return output.data[0].tolist()  # copied: the request writes into the same memory next time
 
 
@@ -177,16 +177,17 @@ def _count_pieces(model: bytes) -> int:
 
 
 def _never_truncate(tokenizer: ov.Model) -> None:
-    """Prompts are cut nowhere: too long ones are an error that is told, and that is for the engine to say."""
-    for node in _operations(tokenizer, "Truncate"):
-        limit = node.get_input_size() - 3  # begins, ends, data; limit, side, mode
-        node.input(limit).replace_source_output(_constant(_UNLIMITED).output(0))
-    for node in _operations(tokenizer, "Minimum"):  # before 2025.1 it was min(length, limit)
-        for limit in (0, 1):
-            if _is_constant(_source(node, limit)):
-                shape = list(node.get_input_shape(limit))
-                wide = ops.constant(np.full(shape, _UNLIMITED), dtype=node.get_input_element_type(limit))
-                node.input(limit).replace_source_output(wide.output(0))
+    """A prompt is not cut: whether it is too long is for the engine to say."""
+    limits = []
+    for truncate in _operations(tokenizer, "Truncate"):
+        at = truncate.get_input_size() - 3  # begins, ends, data; limit, side, mode
+        limit = _source(truncate, at)
+        limits.append(limit.input(1) if limit.get_type_name() == "Select" else truncate.input(at))
+    for minimum in _operations(tokenizer, "Minimum"):  # before 2025.1 it was min(length, limit)
+        limits += [minimum.input(at) for at in (0, 1) if _is_constant(_source(minimum, at))]
+    for limit in limits:
+        wide = np.full(list(limit.get_shape()), _UNLIMITED)
+        limit.replace_source_output(ops.constant(wide, dtype=limit.get_element_type()).output(0))
 
 
 def _switch_added(tokenizer: ov.Model) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovgen.errors import GenerationError
 from ovgen.outputs import TokenLogprobs
-from ovgen.sampling.candidates import leading
+from ovgen.sampling.candidates import keep_top_k
 from ovgen.sampling.transforms import Logits
 
 __all__ = ["check_finite", "token_logprobs"]
@@ -21,7 +21,8 @@ def token_logprobs(logits: Logits, token_ids: Sequence[int], top: int) -> list[T
     Args:
         logits: ``(rows, vocab)`` float32, as the model gave them; left as they are.
         token_ids: one token per row.
-        top: how many of the likeliest tokens to report; the lower id first among equals.
+        top: how many of the likeliest tokens to report; the lower id first among equals, none of
+            probability 0.
 
     Raises:
         GenerationError: a row holds NaN or +inf, or nothing finite.
@@ -30,15 +31,16 @@ def token_logprobs(logits: Logits, token_ids: Sequence[int], top: int) -> list[T
 
 
 def _row_logprobs(logits: Logits, token_id: int, top: int) -> TokenLogprobs:
-    peak = logits.max()
-    check_finite(logits, float(peak))
-    total = float(peak) + math.log(np.exp(logits - peak).sum(dtype=np.float64))
+    peak = float(logits.max())
+    check_finite(logits, peak)
+    log_total = math.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64))
     best: dict[int, float] = {}
     if top:
-        ids = leading(logits, min(top, logits.size))
+        ids = keep_top_k(logits, min(top, logits.size))
         ids = ids[np.argsort(-logits[ids], kind="stable")[:top]]
-        best = dict(zip(ids.tolist(), (logits[ids].astype(np.float64) - total).tolist(), strict=True))
-    return TokenLogprobs(token_id, float(logits[token_id]) - total, best)
+        values = logits[ids].astype(np.float64) - peak - log_total
+        best = dict(zip(ids.tolist(), values.tolist(), strict=True))
+    return TokenLogprobs(token_id, float(logits[token_id]) - peak - log_total, best)
 
 
 def check_finite(logits: Logits, peak: float) -> None:

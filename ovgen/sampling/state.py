@@ -101,9 +101,7 @@ class SamplerState:
         if params.presence_penalty or params.frequency_penalty:
             made = self._track(TokenCounts())
             presence, frequency = params.presence_penalty, params.frequency_penalty
-            yield lambda row: transforms.count_penalties(
-                row, made.ids, made.counts, presence, frequency, out=row
-            )
+            yield lambda row: transforms.count_penalties(row, made.ids, made.counts, presence, frequency, out=row)
 
     def _bans(self, bad_words_ids: Sequence[Sequence[int]], eos: frozenset[int]) -> Iterator[_Stage]:
         params = self.params

@@ -23,6 +23,8 @@ __all__ = [
     "load_tokenizer",
 ]
 
+_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "openvino_tokenizer.xml", "tokenizer.model")
+
 
 def load_tokenizer(folder: Path, compile_ir: Callable[[Path], CompiledTokenizer]) -> Tokenizer | None:
     """The tokenizer of a model folder; None if it has none.
@@ -38,7 +40,7 @@ def load_tokenizer(folder: Path, compile_ir: Callable[[Path], CompiledTokenizer]
         TokenizerError: a file is damaged, or of a kind that is not supported; the message names the way out.
     """
     settings = read_settings(folder)
-    there = {file.name for file in folder.iterdir()}
+    there = {name for name in _FILES if (folder / name).is_file()}
     if "tokenizer.json" in there:
         from ovgen.text.fast import from_tokenizer_json
 

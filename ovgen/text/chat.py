@@ -131,8 +131,8 @@ def _checked(messages: Any) -> list[Any]:
             raise RequestError(f"{name} must have a role such as 'user', got {message.get('role')!r:.80}")
         content = message.get("content")
         absent = content is None and bool(message.get("tool_calls"))
-        if not absent and not isinstance(content, (str, list, tuple)):
-            raise RequestError(f"the content of {name} must be text or a list of parts, got {content!r:.80}")
+        if not absent and not isinstance(content, (str, list, tuple, Mapping)):
+            raise RequestError(f"the content of {name} must be text, or parts of it, got {content!r:.80}")
     return [_plain(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
 

@@ -12,20 +12,19 @@ __all__ = ["CompiledTokenizer", "IRTokenizer"]
 
 
 class CompiledTokenizer(Protocol):
-    """What compiling the two models must give; ``ovgen.runtime.tokenizer_ir.compile_tokenizer`` does.
-
-    Attributes:
-        vocab_size: how many tokens the detokenizer knows.
-        bos_token_id: as the models' metadata have it.
-        eos_token_id: the same.
-    """
+    """What compiling the two models must give; ``ovgen.runtime.tokenizer_ir.compile_tokenizer`` does."""
 
     @property
-    def vocab_size(self) -> int: ...  # noqa: D102 - described above, as are the two below
+    def vocab_size(self) -> int:
+        """How many tokens the detokenizer knows."""
+
     @property
-    def bos_token_id(self) -> int | None: ...  # noqa: D102
+    def bos_token_id(self) -> int | None:
+        """As the models' metadata have it."""
+
     @property
-    def eos_token_id(self) -> int | None: ...  # noqa: D102
+    def eos_token_id(self) -> int | None:
+        """As the models' metadata have it."""
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The tokens of ``text``."""
@@ -34,7 +33,7 @@ class CompiledTokenizer(Protocol):
         """The text of some tokens, all of them within the vocabulary.
 
         Raises:
-            RequestError: the model cannot do otherwise than skip special tokens, or not skip them.
+            RequestError: special tokens are to be shown, and the model always leaves them out.
         """
 
 
@@ -49,8 +48,13 @@ class IRTokenizer:
     def __init__(self, compiled: CompiledTokenizer, settings: TokenizerSettings) -> None:
         self._compiled = compiled
         self._special_tokens = settings.special_tokens
-        for name, token_id in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
-            if name not in settings.named and token_id is not None:
+        self._ids = {"bos_token": compiled.bos_token_id, "eos_token": compiled.eos_token_id}
+        for name, token_id in self._ids.items():
+            if name in settings.named:
+                text = self._special_tokens.get(name)
+                found = [i for i, token in settings.added.items() if token.content == text]
+                self._ids[name] = found[0] if found else token_id
+            elif token_id is not None:
                 self._special_tokens[name] = _spell(compiled, token_id)
 
     @property
@@ -61,12 +65,12 @@ class IRTokenizer:
     @property
     def bos_token_id(self) -> int | None:
         """The token that begins a text, if there is one."""
-        return self._compiled.bos_token_id
+        return self._ids["bos_token"]
 
     @property
     def eos_token_id(self) -> int | None:
         """The token that ends a text, if there is one."""
-        return self._compiled.eos_token_id
+        return self._ids["eos_token"]
 
     @property
     def special_tokens(self) -> Mapping[str, str]:
@@ -89,7 +93,7 @@ class IRTokenizer:
         """The text of some tokens.
 
         Raises:
-            RequestError: an id is negative, or the model cannot show (or skip) special tokens.
+            RequestError: an id is negative, or special tokens are to be shown, which the model cannot.
         """
         if any(i < 0 for i in token_ids):
             raise RequestError(f"token ids are 0 or more, got {min(token_ids)}")

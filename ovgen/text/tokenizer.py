@@ -11,24 +11,24 @@ __all__ = ["PieceTable", "PieceTokenizer", "Tokenizer"]
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back.
-
-    Attributes:
-        vocab_size: how many tokens it knows, those added to the model's own vocabulary included.
-        bos_token_id: the token that begins a text, if there is one.
-        eos_token_id: the token that ends a text, if there is one.
-        special_tokens: ``bos_token``, ``eos_token``, ``unk_token``, ``pad_token`` and the like, as a chat
-            template wants them: name -> the token's own text.
-    """
+    """Text to token ids and back."""
 
     @property
-    def vocab_size(self) -> int: ...  # noqa: D102 - described above, as are the three below
+    def vocab_size(self) -> int:
+        """How many tokens it knows, those added to the model's own vocabulary included."""
+
     @property
-    def bos_token_id(self) -> int | None: ...  # noqa: D102
+    def bos_token_id(self) -> int | None:
+        """The token that begins a text, if there is one."""
+
     @property
-    def eos_token_id(self) -> int | None: ...  # noqa: D102
+    def eos_token_id(self) -> int | None:
+        """The token that ends a text, if there is one."""
+
     @property
-    def special_tokens(self) -> Mapping[str, str]: ...  # noqa: D102
+    def special_tokens(self) -> Mapping[str, str]:
+        """``bos_token``, ``eos_token``, ``unk_token``, ``pad_token`` and the like -> the token's own text, which
+        is what a chat template wants."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The tokens of ``text``. Special tokens written out in the text are recognised in either case.
@@ -42,8 +42,8 @@ class Tokenizer(Protocol):
         """
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of some tokens. Ids outside the vocabulary stand for nothing; bytes that are not UTF-8
-        come out as U+FFFD.
+        """The text of some tokens. Ids beyond the vocabulary stand for nothing, bytes that are not UTF-8 for
+        U+FFFD.
 
         Args:
             token_ids: what to decode.
@@ -98,11 +98,8 @@ class PieceTable:
 
 @runtime_checkable
 class PieceTokenizer(Protocol):
-    """A tokenizer that knows the bytes of its tokens.
-
-    Attributes:
-        pieces: the bytes; None where the text is more than its tokens' bytes in a row.
-    """
+    """A tokenizer that may know the bytes of its tokens."""
 
     @property
-    def pieces(self) -> PieceTable | None: ...  # noqa: D102
+    def pieces(self) -> PieceTable | None:
+        """The bytes; None where a text is more than its tokens' bytes in a row."""

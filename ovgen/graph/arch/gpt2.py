@@ -12,10 +12,10 @@ from typing import Any
 import openvino as ov
 import openvino.opset15 as op
 
-from ovgen.graph.fields import Fields
 from ovgen.graph.blocks import ACTIVATIONS, embedding, i64, layer_norm, linear, named
 from ovgen.graph.causal_lm import CausalLM, split_heads
 from ovgen.graph.constants import Constants
+from ovgen.graph.fields import Fields
 from ovgen.weights import Checkpoint
 
 __all__ = ["GPT2Config", "build"]

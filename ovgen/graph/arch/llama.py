@@ -14,10 +14,10 @@ import openvino as ov
 import openvino.opset15 as op
 from numpy.typing import NDArray
 
-from ovgen.graph.fields import Fields
 from ovgen.graph.blocks import ACTIVATIONS, embedding, linear, named, rms_norm
 from ovgen.graph.causal_lm import CausalLM, split_heads
 from ovgen.graph.constants import Constants
+from ovgen.graph.fields import Fields
 from ovgen.graph.rope import Rotary, inverse_frequencies
 from ovgen.weights import Checkpoint
 

@@ -1,0 +1,187 @@
+"""The command line, as a person or a program calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ovgen
+from ovgen.cli import main
+from ovgen.llm import LLM
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_generate_streams_the_prompt_and_its_continuation(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "generate", "Once upon a time", "--max-new-tokens", "12", "--temperature", "0")
+    assert status == 0
+    assert out.startswith("Once upon a time")
+    assert len(out) > len("Once upon a time") + 12
+    assert "[12 tokens at " in err
+    assert "first token after" in err
+    assert "model loaded in" in err
+
+
+def test_generate_json_has_what_a_program_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "generate", "--json", "--max-new-tokens", "5", "--seed", "1", "One day")
+    record = json.loads(out)
+    assert status == 0
+    assert (record["prompt"], record["generated_tokens"], len(record["token_ids"])) == ("One day", 5, 5)
+    assert record["finish_reason"] == "length"
+    assert {"text", "time_to_first_token", "tokens_per_second", "load_time", "device", "form"} <= set(record)
+
+
+def test_generate_takes_many_prompts_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("One day\n\nIn the garden\n", encoding="utf-8")
+    status, out, _ = run(
+        capsys, "generate", "--json", "--file", str(tmp_path / "prompts.txt"), "--max-new-tokens", "3"
+    )
+    assert status == 0
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["One day", "In the garden"]
+
+
+def test_sampling_options_reach_the_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("generate", "--json", "--max-new-tokens", "20", "--temperature", "1", "Once")
+    outs = [json.loads(run(capsys, *arguments, "--seed", seed)[1])["token_ids"] for seed in ("1", "1", "2")]
+    assert outs[0] == outs[1] != outs[2]
+    stopped = json.loads(run(capsys, *arguments, "--seed", "1", "--stop", "e", "--stop", "a")[1])
+    assert not {"a", "e"} & set(stopped["text"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "--model", "no/such/folder"], "there is no model at"),
+        (["generate", "--temperature", "-1"], "temperature must be"),
+        (["generate", "--device", "NPU9"], "'NPU9' is not available"),
+        (["generate", "--device-config", "KV_CACHE_PRECISION"], "takes NAME=VALUE"),
+        (["generate", "--device-config", "NO_SUCH=1"], "NO_SUCH"),
+        (["generate", "--file", "no-such-file"], "cannot read prompts"),
+        (["chat", "--model", "no/such/folder"], "there is no model at"),
+        (["convert", "no/such/folder", "x"], "there is no model at"),
+    ],
+)
+def test_errors_are_one_line_and_no_traceback(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("ovgen: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["generate", "chat", "convert", "devices"])
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main([command, "--help"])
+    assert exit_status.value.code == 0
+    assert f"  ovgen {command}" in capsys.readouterr().out
+
+
+def test_devices_lists_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "devices")
+    assert status == 0
+    assert out.startswith("CPU\n")
+    assert "FULL_DEVICE_NAME" in out
+    assert "FULL_DEVICE_NAME" in json.loads(run(capsys, "devices", "--json")[1])["CPU"]
+    assert len(run(capsys, "devices", "--all")[1]) > len(out)
+
+
+def test_convert_writes_a_folder_that_loads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    target = tmp_path / "ir"
+    status, out, _ = run(capsys, "convert", str(ovgen.bundled_model()), str(target))
+    assert status == 0
+    assert str(target) in out
+    greedy = ("generate", "--json", "--temperature", "0", "--max-new-tokens", "8", "Once")
+    from_ir = json.loads(run(capsys, *greedy, "--model", str(target))[1])
+    assert from_ir["token_ids"] == json.loads(run(capsys, *greedy)[1])["token_ids"]
+    status, _, err = run(capsys, "convert", str(ovgen.bundled_model()), str(target))
+    assert status == 1
+    assert str(target) in err
+
+
+def type_lines(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    typed: Iterator[str] = iter(lines)
+
+    def read(prompt: str = "") -> str:
+        line = next(typed, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", read)
+
+
+def test_chat_remembers_what_was_said_until_reset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[str]] = []
+    original = LLM.stream_chat
+
+    def record(self: LLM, messages: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append([message["role"] for message in messages])
+        return original(self, messages, *arguments, **options)
+
+    monkeypatch.setattr(LLM, "stream_chat", record)
+    type_lines(monkeypatch, "Tell me a story.", "", "Another one.", "/reset", "A third.", "/exit", "never read")
+    status, out, _ = run(capsys, "chat", "--max-new-tokens", "10", "--seed", "1")
+    assert status == 0
+    assert seen == [["user"], ["user", "assistant", "user"], ["user"]]
+    assert out.strip()
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = LLM.stream_chat
+
+    def interrupted(self: LLM, *arguments: Any, **options: Any) -> Any:
+        stream = original(self, *arguments, **options)
+        yield next(stream)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LLM, "stream_chat", interrupted)
+    type_lines(monkeypatch, "Tell me a story.", "Go on.")
+    status, out, _ = run(capsys, "chat", "--max-new-tokens", "50")
+    assert status == 0
+    assert out.count("[stopped]") == 2
+
+
+def test_a_conversation_that_outgrows_the_context_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_lines(monkeypatch, "fox " * 2000, "Tell me a story.")
+    status, out, err = run(capsys, "chat", "--max-new-tokens", "5")
+    assert status == 0
+    assert "/reset starts over" in err
+    assert out.strip()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a POSIX terminal does")
+def test_ctrl_c_ends_generate_within_a_step_and_without_a_traceback() -> None:
+    command = [sys.executable, "-m", "ovgen", "generate", "--ignore-eos", "--max-new-tokens", "900"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    os.read(process.stdout.fileno(), 1000)  # the prompt
+    os.read(process.stdout.fileno(), 1000)  # something of the story
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert b"interrupted" in err
+    assert time.monotonic() - begin < 20

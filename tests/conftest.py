@@ -1,0 +1,42 @@
+"""Models that many tests use, loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ovgen
+from tests.tiny_models import make
+
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+"""Exact arithmetic: what comparing tokens and logits takes."""
+
+
+@pytest.fixture(scope="session")
+def storyteller() -> ovgen.LLM:
+    """The bundled model in f32."""
+    return ovgen.LLM(ovgen.bundled_model(), device_config=F32)
+
+
+@pytest.fixture(scope="session")
+def storyteller_stateful() -> ovgen.LLM:
+    """The bundled model in f32, the plugin keeping the cache."""
+    return ovgen.LLM(ovgen.bundled_model(), device_config=F32, form="stateful")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama without a tokenizer."""
+    return make("llama", tmp_path_factory.mktemp("tiny") / "llama")
+
+
+@pytest.fixture(autouse=True)
+def clean_cache(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test does, no block of the shared model's KV cache may stay in use."""
+    yield
+    if "storyteller" in request.fixturenames:
+        engine = request.getfixturevalue("storyteller").engine
+        engine.drain()
+        assert engine.pool.used == 0

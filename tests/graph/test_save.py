@@ -1,0 +1,142 @@
+"""IR folders: written whole or not at all, read back as the same model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset15 as op
+import pytest
+from numpy.typing import NDArray
+
+from ovgen.errors import ConfigError, CorruptFileError, ModelNotFoundError, UnsupportedModelError
+from ovgen.graph import read_config, read_ir, save_ir
+from tests.graph.tools import build, compile_exact
+
+FolderOf = Callable[[str], Path]
+
+
+def logits(model: ov.Model) -> NDArray[np.float32]:
+    """Logits ``(1, 5, vocab)`` of some tokens."""
+    request = compile_exact(model).create_infer_request()
+    ids = np.array([[3, 7, 250, 41, 9]])
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(5)[None]}
+    request.infer(inputs | {"beam_idx": np.zeros(1, np.int32)})
+    return np.array(request.get_tensor("logits").data)
+
+
+@pytest.fixture(scope="module")
+def ir(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = folder_of("llama-f16")
+    return save_ir(build(folder), tmp_path_factory.mktemp("ir"), read_config(folder), folder)
+
+
+@pytest.fixture
+def copied(ir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ir, tmp_path / "copied"))
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama-f16", "llama-bf16", "gpt2", "gpt2-bf16"])
+def test_what_is_read_is_what_was_saved(variant: str, folder_of: FolderOf, tmp_path: Path) -> None:
+    source = folder_of(variant)
+    model = build(source)
+    folder = save_ir(model, tmp_path / "new" / "ir", read_config(source), source)
+
+    again = read_ir(folder)
+
+    assert [p.get_names() for p in again.inputs] == [p.get_names() for p in model.inputs]
+    assert [p.get_names() for p in again.outputs] == [p.get_names() for p in model.outputs]
+    np.testing.assert_array_equal(logits(again), logits(model))
+    names, saved = ({node.get_friendly_name() for node in m.get_ops()} for m in (model, again))
+    assert {name for name in names if "/" not in name} <= saved
+    assert read_config(folder) == read_config(source)
+
+
+def test_16_bit_weights_take_16_bits_on_disk(ir: Path, folder_of: FolderOf) -> None:
+    stored = (folder_of("llama-f16") / "model.safetensors").stat().st_size
+    assert (ir / "openvino_model.bin").stat().st_size < stored * 1.05
+    assert '<attribute name="decompression"' in (ir / "openvino_model.xml").read_text()
+
+
+def test_companions_are_copied(folder_of: FolderOf, tmp_path: Path) -> None:
+    source = Path(shutil.copytree(folder_of("llama"), tmp_path / "source"))
+    (source / "tokenizer.json").write_text("{}")
+    (source / "generation_config.json").write_text('{"eos_token_id": 2}')
+    (source / "pytorch_model.bin").write_text("not wanted")
+    folder = save_ir(build(source), tmp_path / "ir", read_config(source), source)
+    expected = {"config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml", "tokenizer.json"}
+    assert {file.name for file in folder.iterdir()} == expected
+    assert json.loads((folder / "generation_config.json").read_text()) == {"eos_token_id": 2}
+
+
+def test_without_a_configuration_none_is_written(copied: Path, tmp_path: Path) -> None:
+    folder = save_ir(read_ir(copied), tmp_path / "ir", {}, tmp_path)
+    assert not (folder / "config.json").exists()
+
+
+def test_others_may_read_the_folder(ir: Path) -> None:
+    folder = ir.parent / "other"
+    folder.mkdir()
+    assert stat.S_IMODE(ir.stat().st_mode) == stat.S_IMODE(folder.stat().st_mode)
+
+
+def test_a_full_destination_is_refused(ir: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    for destination in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(ConfigError, match="exists and is not an empty folder"):
+            save_ir(read_ir(ir), destination, {}, ir)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_nothing_is_left_of_a_failure(ir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    (ir / "tokenizer.json").write_text("{}")
+    with pytest.raises(OSError, match="no space left"):
+        save_ir(read_ir(ir), tmp_path / "ir", {"a": 1}, ir)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_absent_ir(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match=r"has no openvino_model\.xml"):
+        read_ir(tmp_path)
+
+
+def test_absent_weights(copied: Path) -> None:
+    (copied / "openvino_model.bin").unlink()
+    with pytest.raises(CorruptFileError, match=r"openvino_model\.bin is missing"):
+        read_ir(copied)
+
+
+@pytest.mark.parametrize("left", [0, 1000, -10])
+def test_truncated_weights(left: int, copied: Path) -> None:
+    weights = copied / "openvino_model.bin"
+    weights.write_bytes(weights.read_bytes()[:left])
+    with pytest.raises(CorruptFileError, match=r"openvino_model\.bin is damaged"):
+        read_ir(copied)
+
+
+@pytest.mark.parametrize("text", ["", "<html></html>", "\0\1\2", None], ids=["empty", "html", "binary", "truncated"])
+def test_damaged_xml(text: str | None, copied: Path) -> None:
+    xml = copied / "openvino_model.xml"
+    xml.write_text(xml.read_text()[:5000] if text is None else text)
+    with pytest.raises(CorruptFileError, match=r"openvino_model\.xml or"):
+        read_ir(copied)
+
+
+def test_another_kind_of_model_is_named_by_its_ports(tmp_path: Path) -> None:
+    x = op.parameter([1], ov.Type.f32, name="pixels")
+    x.output(0).set_names({"pixels"})
+    y = op.add(x, op.constant(np.ones(1, np.float32)))
+    y.output(0).set_names({"classes"})
+    ov.save_model(ov.Model([op.result(y)], [x], "classifier"), tmp_path / "openvino_model.xml")
+    with pytest.raises(UnsupportedModelError, match="it takes pixels and gives classes"):
+        read_ir(tmp_path)
