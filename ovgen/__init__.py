@@ -29,7 +29,7 @@ from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
 from ovgen.resources import bundled_model
 
 if TYPE_CHECKING:
-    from ovgen.convert import convert
+    from ovgen.conversion import convert
     from ovgen.engine.session import Session
     from ovgen.llm import LLM
 
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 # These bring OpenVINO with them, which takes a third of a second: imported when first asked for (PEP 562).
-_LAZY = {"LLM": "ovgen.llm", "Session": "ovgen.engine.session", "convert": "ovgen.convert"}
+_LAZY = {"LLM": "ovgen.llm", "Session": "ovgen.engine.session", "convert": "ovgen.conversion"}
 
 
 def __getattr__(name: str) -> object:

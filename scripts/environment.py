@@ -19,7 +19,7 @@ def python(extra: str = "") -> str:
 
     Made on the first call and brought up to date whenever ``pyproject.toml`` has changed.
     """
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - this file runs on whatever Python is there
         sys.exit(f"ovgen needs Python 3.10 or newer; this is {sys.version.split()[0]}")
     folder = "Scripts" if sys.platform == "win32" else "bin"
     interpreter = _VENV / folder / ("python.exe" if sys.platform == "win32" else "python")

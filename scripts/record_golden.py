@@ -57,9 +57,7 @@ def _inputs() -> dict[str, NDArray[np.int64]]:
 
 def _logits(folder: Path, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
     """Logits at the positions that are kept, ``(2, len(KEPT), vocab)``, of one pass over whole sequences."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    )
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     with torch.no_grad():
         output = model.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     logits: NDArray[np.float32] = output.logits[:, KEPT].numpy()

@@ -294,6 +294,7 @@ def export(params: Params, shape: Shape, tokenizer: Tokenizer, folder: Path) -> 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().half().cpu().contiguous() for name, weight in params.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # save_file leaves it readable by its owner alone
     _write_json(folder / "config.json", shape.config())
     generation = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     _write_json(folder / "generation_config.json", {**generation, "do_sample": True, "temperature": 0.7, "top_p": 0.95})

@@ -77,9 +77,7 @@ def test_eos_ends_a_story_and_can_be_ignored(storyteller: ovgen.LLM) -> None:
     out = storyteller.generate(PROMPTS[0], temperature=0)
     assert out.finish_reason == "stop"
     assert out.token_ids[-1] in storyteller.engine.eos_token_ids
-    longer = storyteller.generate(
-        PROMPTS[0], temperature=0, ignore_eos=True, max_new_tokens=len(out.token_ids) + 5
-    )
+    longer = storyteller.generate(PROMPTS[0], temperature=0, ignore_eos=True, max_new_tokens=len(out.token_ids) + 5)
     assert longer.token_ids[: len(out.token_ids)] == out.token_ids
     assert longer.finish_reason == "length"
 
@@ -254,9 +252,10 @@ def test_without_a_tokenizer_token_ids_still_work(tiny_llama: Path) -> None:
     llm = ovgen.LLM(tiny_llama)
     out = llm.generate([1, 2, 3], max_new_tokens=4)
     assert (len(out.token_ids), out.text) == (4, "")
-    for call in (lambda: llm.generate("text"), lambda: llm.generate([1], stop="x")):
-        with pytest.raises(ovgen.RequestError, match="has no tokenizer"):
-            call()
+    with pytest.raises(ovgen.RequestError, match="has no tokenizer"):
+        llm.generate("text")
+    with pytest.raises(ovgen.RequestError, match="has no tokenizer"):
+        llm.generate([1], stop="x")
     with pytest.raises(ovgen.TokenizerError, match="has no tokenizer"):
         llm.chat([{"role": "user", "content": "hello"}])
 

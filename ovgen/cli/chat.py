@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import Any
 
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     opening = [{"role": "system", "content": options.system}] if options.system else []
     messages = list(opening)
     llm.apply_chat_template([*opening, {"role": "user", "content": "?"}])  # fail now if there is no template
+    with contextlib.suppress(ImportError):  # not on Windows, whose console edits lines by itself
+        import readline  # noqa: F401 - being imported is what gives input() its editing and history
     print("Ctrl-C stops an answer, /reset starts over, Ctrl-D ends.", file=sys.stderr)
     while (text := _read()) is not None:
         if text == "/reset":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ovgen.convert import convert
+from ovgen.cli.terminal import status
+from ovgen.conversion import convert
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -22,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Convert, and say where the result is."""
-    folder = convert(options.source, options.destination)
+    with status(f"Converting {options.source}"):
+        folder = convert(options.source, options.destination)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {size / 1e6:.1f} MB")
     return 0

@@ -6,8 +6,10 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+from ovgen.cli.terminal import status
 from ovgen.config import SamplingParams
 from ovgen.errors import ConfigError
 from ovgen.llm import LLM
@@ -47,7 +49,9 @@ def load_model(options: argparse.Namespace) -> LLM:
         if not separator:
             raise ConfigError(f"--device-config takes NAME=VALUE, got {pair!r}")
         config[name] = value
-    return LLM(options.model or bundled_model(), device=options.device, device_config=config, form=options.form)
+    path = Path(options.model or bundled_model())
+    with status(f"Loading {path.name}"):
+        return LLM(path, device=options.device, device_config=config, form=options.form)
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:

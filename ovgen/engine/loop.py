@@ -186,14 +186,14 @@ class Engine:
         """At how many tokens a request with a prompt of this length ends."""
         if prompt >= self.max_model_len:
             raise ContextLengthError(
-                f"the prompt has {prompt} tokens and the context holds {self.max_model_len}, output included: shorten it"
+                f"the prompt has {prompt} tokens; the context holds {self.max_model_len}, output included: shorten it"
             )
         room = self.pool.limit * self.runner.block_size
         wanted = params.max_new_tokens
-        limit = min(self.max_model_len, prompt + wanted) if wanted else min(self.max_model_len, max(room, prompt + 1))
+        limit = min(self.max_model_len, prompt + wanted if wanted else max(room, prompt + 1))
         if limit > room:
             raise ContextLengthError(
-                f"{limit} tokens never fit the KV cache of {room} tokens: raise cache_size ({self.config.cache_size} GiB)"
+                f"{limit} tokens never fit the KV cache of {room}: raise cache_size ({self.config.cache_size} GiB)"
             )
         return limit
 

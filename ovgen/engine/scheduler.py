@@ -1,8 +1,8 @@
 """Which tokens of which requests the next step computes. Numbers only: no device, no tensors.
 
 There is no prefill phase nor decode phase (as in vLLM's v1 scheduler): a step takes from each request what it has to
-compute, oldest request first, until the token budget is used up. Where blocks run out, the youngest request gives up its
-own and is computed again later.
+compute, oldest request first, until the token budget is used up. Where blocks run out, the youngest request gives up
+its own and is computed again later.
 """
 
 from __future__ import annotations

@@ -41,9 +41,6 @@ class Constants:
         self._nodes: dict[str, ov.Node] = {}
         self._mapped = _map_bfloat16(checkpoint)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._checkpoint
-
     def get(self, name: str, shape: tuple[int, ...], *, transposed: bool = False) -> ov.Node:
         """The tensor ``name`` as an f32 node of ``shape``; its constant has the precision that is stored.
 

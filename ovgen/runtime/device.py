@@ -1,9 +1,10 @@
-"""Devices: what is there, and compiling a model for one. The only `ov.Core` of the process lives here."""
+"""Devices: what is there, and compiling a model for one. One `ov.Core` compiles everything."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import openvino as ov
 
 from ovgen.errors import ConfigError, DeviceError
 
-__all__ = ["check_device", "compile_model", "core", "device_errors", "list_devices"]
+__all__ = ["check_device", "compile_model", "core", "device_errors", "list_devices", "wait_before_freeing"]
 
 # Devices that OpenVINO offers on top of the physical ones; `Core.available_devices` does not list them.
 _VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
@@ -58,6 +59,14 @@ def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov
         raise DeviceError(f"{device} cannot compile the model: {message}") from error
 
 
+def wait_before_freeing(owner: object, request: ov.InferRequest) -> None:
+    """Let an inference that is still running end before ``owner``, and the memory it works on, is gone.
+
+    This happens whenever a stream is left and its model with it: at the end of the program, for one.
+    """
+    weakref.finalize(owner, _wait_quietly, request)
+
+
 @contextmanager
 def device_errors(device: str) -> Iterator[None]:
     """Whatever OpenVINO raises inside becomes a `DeviceError` that names the device."""
@@ -65,6 +74,11 @@ def device_errors(device: str) -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise DeviceError(f"{device} failed while it ran the model: {_first_lines(error)}") from error
+
+
+def _wait_quietly(request: ov.InferRequest) -> None:
+    with suppress(RuntimeError):  # a failure of a step whose results nobody will read
+        request.wait()
 
 
 def _properties(device: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.graph.passes import ROWS_INPUT
-from ovgen.runtime.device import compile_model, device_errors
+from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.kv_blocks import KVBlocks
 from ovgen.runtime.runner import Chunk
@@ -31,6 +31,7 @@ class PagedRunner:
         self._device = device
         self.compiled = compile_model(model, device, config)
         self._request = self.compiled.create_infer_request()
+        wait_before_freeing(self, self._request)
         self._cache = KVBlocks(self.compiled, self._request)
         self._inputs = {
             port.get_any_name(): InputBuffer(self._request, port)

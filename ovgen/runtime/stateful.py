@@ -15,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.graph.passes import ROWS_INPUT
-from ovgen.runtime.device import compile_model, device_errors
+from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.runner import Chunk
 
@@ -138,6 +138,7 @@ class StatefulRunner:
 
     def _new_state(self) -> _State:
         request = self.compiled.create_infer_request()
+        wait_before_freeing(self, request)
         inputs = {}
         for port in self.compiled.inputs:
             name = port.get_any_name()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -11,17 +12,57 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset15 as ops
 
 from ovgen.errors import RequestError, TokenizerError
 from ovgen.runtime.device import core, device_errors
 
-__all__ = ["TokenizerIR", "compile_tokenizer"]
+__all__ = ["Spelling", "TokenizerIR", "compile_tokenizer"]
 
 _UNLIMITED = 2**30  # tokens; i32 throughout, and the runtime rounds numbers nearer to its end
 # A few tokens are worked on at a time: more threads would cost more than they bring.
 _CONFIG = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}
 _WAY_OUT = "put the tokenizer.json of the model into the folder, or convert the tokenizer again"
+
+# The operations of a detokenizer whose texts are its tokens' bytes in a row, without what feeds them.
+_BYTE_LEVEL = ["VocabDecoder", "FuzeRagged", "UTF8Validate", "StringTensorPack"]
+_SENTENCEPIECE = ["VocabDecoder", "RegexNormalization", "ByteFallback", "FuzeRagged"]
+_FEEDING = ("Parameter", "Constant", "Convert", "Slice", "Result")
+_SPACES = ("▁".encode(), b" ")  # pattern and replacement
+_LEADING_SPACE = (b"^ ", b"")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """The bytes of each token, read out of a detokenizer.
+
+    Attributes:
+        begins: where in ``characters`` a token begins, ``(vocab,)`` int32.
+        ends: where it ends, ``(vocab,)`` int32.
+        characters: the tokens' texts in a row.
+        is_sentencepiece: whether ``▁`` stands for a space and ``<0x0A>`` for a byte.
+        special_ids: special tokens.
+        strips_leading_space: whether a text that begins with a space loses that one.
+    """
+
+    begins: NDArray[np.int32]
+    ends: NDArray[np.int32]
+    characters: bytes
+    is_sentencepiece: bool
+    special_ids: frozenset[int]
+    strips_leading_space: bool
+
+    def spell(self, token_id: int) -> bytes:
+        """The bytes of a token; none for an id beyond the vocabulary."""
+        if token_id >= len(self.begins):
+            return b""
+        token = self.characters[self.begins[token_id] : self.ends[token_id]]
+        if not self.is_sentencepiece:
+            return token
+        if len(token) == 6 and token.startswith(b"<0x") and token.endswith(b">"):
+            return bytes.fromhex(token[3:5].decode())
+        return token.replace(*_SPACES)
 
 
 class TokenizerIR:
@@ -35,6 +76,7 @@ class TokenizerIR:
         vocab_size: how many tokens the detokenizer knows.
         bos_token_id: from the metadata of the tokenizer; None if they lack it.
         eos_token_id: the same.
+        spelling: the bytes of each token; None where only decoding tells.
     """
 
     def __init__(self, tokenizer: ov.Model, detokenizer: ov.Model) -> None:
@@ -44,8 +86,15 @@ class TokenizerIR:
         self._id_type = detokenizer.input(0).get_element_type().to_dtype()
         _never_truncate(tokenizer)
         self._encoder = _Switched(tokenizer, _switch_added(tokenizer))
-        self._decoder = _Switched(detokenizer, _switch_skipped(detokenizer))
+        self.spelling = _spelling(detokenizer)
+        self._detokenizer = detokenizer
+        if self.spelling is None:
+            _ = self._decoder  # compiled now, so that what is wrong with it is told now
         self._prefix, self._suffix = (0, 0) if self._encoder.has_switch else self._measure_added()
+
+    @cached_property
+    def _decoder(self) -> _Switched:
+        return _Switched(self._detokenizer, _switch_skipped(self._detokenizer))
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The tokens of ``text``.
@@ -105,7 +154,8 @@ class _Switched:
 
     def __init__(self, model: ov.Model, has_switch: bool) -> None:
         if len(model.inputs) != 1 + has_switch:
-            raise ValueError(f"{model.get_name()} takes {len(model.inputs)} inputs, of which one is known")
+            known = 1 + has_switch
+            raise ValueError(f"a model with {len(model.inputs)} inputs, of which {known} are known")
         self.has_switch = has_switch
         self._request = _core_with_tokenizers().compile_model(model, "CPU", _CONFIG).create_infer_request()
         self._lock = Lock()
@@ -157,8 +207,51 @@ def _vocab_size(detokenizer: ov.Model) -> int:
     for node in _operations(detokenizer, "VocabDecoder"):
         return int(node.get_input_shape(1)[0])
     for node in _operations(detokenizer, "SentencepieceDetokenizer"):
-        return _count_pieces(_source(node, 0).get_data().tobytes())
+        return _count_pieces(_bytes(node, 0))
     raise ValueError("the detokenizer has no vocabulary that is known")
+
+
+def _spelling(detokenizer: ov.Model) -> Spelling | None:
+    """How the tokens are spelt, if the detokenizer is of one of the two common kinds."""
+    nodes = [node for node in detokenizer.get_ordered_ops() if node.get_type_name() not in _FEEDING]
+    kinds = [node.get_type_name() for node in nodes]
+    regexes = [(_bytes(node, 3), _bytes(node, 4)) for node in _operations(detokenizer, "RegexNormalization")]
+    strips = regexes[1:] == [_LEADING_SPACE]
+    tail = ["RegexNormalization"] * strips + _BYTE_LEVEL[-2:]
+    is_sentencepiece = kinds == _SENTENCEPIECE + tail and regexes[0] == _SPACES
+    if not is_sentencepiece and kinds != _BYTE_LEVEL:
+        return None
+    if not nodes[-2].get_attributes()["replace_mode"]:  # what is not UTF-8 is left out
+        return None
+    return Spelling(
+        _source(nodes[0], 1).get_data(),
+        _source(nodes[0], 2).get_data(),
+        _bytes(nodes[0], 3),
+        is_sentencepiece,
+        frozenset(_skipped(nodes[0])),
+        strips,
+    )
+
+
+def _skipped(decoder: ov.Node) -> list[int]:
+    """The special tokens that a VocabDecoder may skip."""
+    if decoder.get_input_size() < 5:  # before 2024.5 an attribute had them
+        attribute: list[int] = decoder.get_attributes()["skip_tokens"]
+        return attribute
+    ids: list[int] = _skip_list(decoder).get_node().get_data().tolist()
+    return ids
+
+
+def _skip_list(decoder: ov.Node) -> ov.Output:
+    source = decoder.input_value(4)
+    if source.get_node().get_type_name() == "Slice":  # all of them or none, as chosen on conversion
+        return source.get_node().input_value(0)
+    return source
+
+
+def _bytes(node: ov.Node, index: int) -> bytes:
+    content: bytes = _source(node, index).get_data().tobytes()
+    return content
 
 
 def _count_pieces(model: bytes) -> int:
@@ -209,14 +302,11 @@ def _switch_added(tokenizer: ov.Model) -> bool:
 def _switch_skipped(detokenizer: ov.Model) -> bool:
     """Give the detokenizer an input that says whether to skip special tokens; False if it has no list of them."""
     for decoder in _operations(detokenizer, "VocabDecoder"):
-        if decoder.get_input_size() < 5:  # before 2024.5 an attribute had them
+        if decoder.get_input_size() < 5:
             return False
-        skipped = decoder.input_value(4)
-        if skipped.get_node().get_type_name() == "Slice":  # all or none, as chosen on conversion
-            skipped = skipped.get_node().input_value(0)
         switch = ops.parameter([], ov.Type.boolean, name="skip_special_tokens")
         stop = ops.select(switch, _constant([_UNLIMITED]), _constant([0]))
-        chosen = ops.slice(skipped, _constant([0]), stop, _constant([1]))
+        chosen = ops.slice(_skip_list(decoder), _constant([0]), stop, _constant([1]))
         decoder.input(4).replace_source_output(chosen.output(0))
         detokenizer.add_parameters([switch])
         return True

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from ovgen.text.tokenizer import PieceTable, PieceTokenizer, Tokenizer
+from ovgen.text.tokenizer import PieceTable, Tokenizer
 
 __all__ = ["Detokenizer"]
 
@@ -24,7 +24,7 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
-        pieces = tokenizer.pieces if isinstance(tokenizer, PieceTokenizer) else None
+        pieces: PieceTable | None = getattr(tokenizer, "pieces", None)
         self._stream: _Stream = (
             _WindowStream(tokenizer, skip_special_tokens)
             if pieces is None

@@ -7,8 +7,24 @@ from typing import Protocol
 
 from ovgen.errors import RequestError
 from ovgen.text.settings import TokenizerSettings
+from ovgen.text.tokenizer import PieceTable
 
-__all__ = ["CompiledTokenizer", "IRTokenizer"]
+__all__ = ["CompiledTokenizer", "IRTokenizer", "Spelling"]
+
+
+class Spelling(Protocol):
+    """The bytes of each token, where a text is nothing but those in a row."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Special tokens."""
+
+    @property
+    def strips_leading_space(self) -> bool:
+        """Whether a text that begins with a space loses that one."""
+
+    def spell(self, token_id: int) -> bytes:
+        """The bytes of a token; none for an id beyond the vocabulary."""
 
 
 class CompiledTokenizer(Protocol):
@@ -25,6 +41,10 @@ class CompiledTokenizer(Protocol):
     @property
     def eos_token_id(self) -> int | None:
         """As the models' metadata have it."""
+
+    @property
+    def spelling(self) -> Spelling | None:
+        """The bytes of each token; None where only decoding tells."""
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The tokens of ``text``."""
@@ -43,10 +63,14 @@ class IRTokenizer:
     Args:
         compiled: the models.
         settings: what their folder says beside; BOS and EOS come from the models where it says nothing.
+
+    Attributes:
+        pieces: the bytes of each token, if the models tell them: decoding takes no inference then.
     """
 
     def __init__(self, compiled: CompiledTokenizer, settings: TokenizerSettings) -> None:
         self._compiled = compiled
+        self.pieces = None if compiled.spelling is None else _piece_table(compiled.spelling)
         self._special_tokens = settings.special_tokens
         self._ids = {"bos_token": compiled.bos_token_id, "eos_token": compiled.eos_token_id}
         for name, token_id in self._ids.items():
@@ -54,8 +78,8 @@ class IRTokenizer:
                 text = self._special_tokens.get(name)
                 found = [i for i, token in settings.added.items() if token.content == text]
                 self._ids[name] = found[0] if found else token_id
-            elif token_id is not None:
-                self._special_tokens[name] = _spell(compiled, token_id)
+            elif token_id is not None and (text := self._text(token_id)):
+                self._special_tokens[name] = text
 
     @property
     def vocab_size(self) -> int:
@@ -95,14 +119,20 @@ class IRTokenizer:
         Raises:
             RequestError: an id is negative, or special tokens are to be shown, which the model cannot.
         """
+        if self.pieces is not None:
+            return self.pieces.text(token_ids, skip_special_tokens=skip_special_tokens)
         if any(i < 0 for i in token_ids):
             raise RequestError(f"token ids are 0 or more, got {min(token_ids)}")
         known = [i for i in token_ids if i < self._compiled.vocab_size]
         return self._compiled.decode(known, skip_special_tokens) if known else ""
 
+    def _text(self, token_id: int) -> str:
+        """A special token as text; empty if the detokenizer always leaves those out."""
+        try:
+            return self.decode([token_id], skip_special_tokens=False)
+        except RequestError:
+            return ""
 
-def _spell(compiled: CompiledTokenizer, token_id: int) -> str:
-    try:
-        return compiled.decode([token_id], skip_special_tokens=False)
-    except RequestError:  # its detokenizer always leaves special tokens out
-        return ""
+
+def _piece_table(spelling: Spelling) -> PieceTable:
+    return PieceTable(spelling.spell, spelling.special_ids, strips_leading_space=spelling.strips_leading_space)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from ovgen.errors import RequestError
 
-__all__ = ["PieceTable", "PieceTokenizer", "Tokenizer"]
+__all__ = ["PieceTable", "Tokenizer"]
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back."""
+    """Text to token ids and back.
+
+    One that has an attribute ``pieces``, a `PieceTable`, is detokenized by that.
+    """
 
     @property
     def vocab_size(self) -> int:
@@ -94,12 +97,3 @@ class PieceTable:
             raise RequestError(f"token ids are 0 or more, got {token_id}")
         piece = self._bytes[token_id] = self._spell(token_id)
         return piece
-
-
-@runtime_checkable
-class PieceTokenizer(Protocol):
-    """A tokenizer that may know the bytes of its tokens."""
-
-    @property
-    def pieces(self) -> PieceTable | None:
-        """The bytes; None where a text is more than its tokens' bytes in a row."""

@@ -55,8 +55,7 @@ class Checkpoint:
             )
         if weight.shape != shape:
             raise MissingTensorError(
-                f"{self._source}: the tensor {name!r} has shape {weight.shape}, "
-                f"but config.json calls for {shape}"
+                f"{self._source}: the tensor {name!r} has shape {weight.shape}, but config.json calls for {shape}"
             )
         return weight
 
@@ -103,6 +102,4 @@ def _check_shard(folder: Path, name: str, shard: Any) -> None:
             f"{index}: weight_map[{name!r}] must be a .safetensors file of the same folder, got {shard!r:.80}"
         )
     if not (folder / shard).is_file():
-        raise CorruptFileError(
-            f"{index}: weight_map[{name!r}] names {shard!r}, which is missing: download it"
-        )
+        raise CorruptFileError(f"{index}: weight_map[{name!r}] names {shard!r}, which is missing: download it")

@@ -39,9 +39,7 @@ def parse_object(raw: bytes, source: str) -> dict[str, Any]:
         CorruptFileError: not UTF-8, not JSON, not an object, a repeated key, or nested beyond reason.
     """
     try:
-        value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant
-        )
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise CorruptFileError(f"{source} is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:

@@ -112,13 +112,9 @@ def _check_entry(path: Path, name: str, raw: Any) -> _Entry:
     if not isinstance(dtype, str):
         raise CorruptFileError(f"{where}: dtype must be a string, got {dtype!r:.80}")
     if dtype not in DTYPES:
-        raise UnsupportedModelError(
-            f"{where}: dtype {dtype!r:.80} is not supported; there are: {', '.join(DTYPES)}"
-        )
+        raise UnsupportedModelError(f"{where}: dtype {dtype!r:.80} is not supported; there are: {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > _MAX_DIMS:
-        raise CorruptFileError(
-            f"{where}: shape must be a list of at most {_MAX_DIMS} sizes, got {shape!r:.80}"
-        )
+        raise CorruptFileError(f"{where}: shape must be a list of at most {_MAX_DIMS} sizes, got {shape!r:.80}")
     if prod(n for n in shape if n) > _MAX_ELEMENTS:
         raise CorruptFileError(f"{where}: shape {shape!r:.80} is beyond any model")
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -126,13 +122,9 @@ def _check_entry(path: Path, name: str, raw: Any) -> _Entry:
     begin, end = offsets
     expected = prod(shape) * DTYPES[dtype].itemsize
     if end - begin != expected:
-        raise CorruptFileError(
-            f"{where}: data_offsets span {end - begin} bytes, but {dtype} {shape} takes {expected}"
-        )
+        raise CorruptFileError(f"{where}: data_offsets span {end - begin} bytes, but {dtype} {shape} takes {expected}")
     return _Entry(name, dtype, tuple(shape), begin, end)
 
 
 def _are_sizes(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        type(n) is int and n >= 0 for n in value
-    )  # bool is an int: not here
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)  # bool is an int: not here

@@ -46,9 +46,7 @@ def test_generate_json_has_what_a_program_needs(capsys: pytest.CaptureFixture[st
 
 def test_generate_takes_many_prompts_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("One day\n\nIn the garden\n", encoding="utf-8")
-    status, out, _ = run(
-        capsys, "generate", "--json", "--file", str(tmp_path / "prompts.txt"), "--max-new-tokens", "3"
-    )
+    status, out, _ = run(capsys, "generate", "--json", "--file", str(tmp_path / "prompts.txt"), "--max-new-tokens", "3")
     assert status == 0
     assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["One day", "In the garden"]
 

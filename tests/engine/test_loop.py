@@ -142,7 +142,7 @@ def test_the_context_ends_a_request() -> None:
         ([], RequestError, "empty"),
         ([VOCAB], RequestError, f"token id {VOCAB} is not in the vocabulary"),
         ([-1], RequestError, "token id -1"),
-        ([1] * CONTEXT, ContextLengthError, f"{CONTEXT} tokens and the context holds {CONTEXT}"),
+        ([1] * CONTEXT, ContextLengthError, f"{CONTEXT} tokens; the context holds {CONTEXT}"),
     ],
 )
 def test_bad_prompts_are_refused_at_the_edge(prompt: list[int], error: type[Exception], message: str) -> None:

@@ -40,9 +40,7 @@ def test_logits_equal_hugging_face(variant: str, form: Form, tmp_path: Path) -> 
 def test_a_prompt_longer_than_a_step_gives_the_same_logits(tiny_llama: Path, form: Form) -> None:
     whole = ovgen.LLM(tiny_llama, device_config=F32, form=form)
     chunked = ovgen.LLM(tiny_llama, device_config=F32, form=form, max_num_batched_tokens=7, max_num_seqs=2)
-    np.testing.assert_allclose(
-        chunked.session().forward(IDS * 6), whole.session().forward(IDS * 6), atol=1e-4, rtol=0
-    )
+    np.testing.assert_allclose(chunked.session().forward(IDS * 6), whole.session().forward(IDS * 6), atol=1e-4, rtol=0)
 
 
 @pytest.fixture(params=["llama-stateless", "llama-int4", "gpt2-int8"])
@@ -65,8 +63,8 @@ def plain_openvino(folder: Path) -> NDArray[np.float32]:
         elif name.startswith("past_key_values"):
             shape = port.partial_shape
             inputs[name] = np.zeros((1, shape[1].get_length(), 0, shape[3].get_length()), np.float32)
-    logits: NDArray[np.float32] = compiled(inputs)["logits"]
-    return logits[0]
+    logits: NDArray[np.float32] = compiled(inputs)["logits"][0]
+    return logits
 
 
 @pytest.mark.parametrize("form", FORMS)

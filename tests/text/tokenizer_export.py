@@ -72,8 +72,8 @@ def tokenizer_models(
     pipeline.add_steps(_surroundings(description))
     pipeline.add_steps(steps.PaddingStep(_token_id=pad_token_id, pad_right=False))
     pipeline.add_steps(_decoding(description, pipeline))
-    detokenizer = change_inputs_type(pipeline.get_detokenizer_ov_subgraph(), ov.Type.i64)
-    models = _tokenizer(pipeline), detokenizer
+    tokenizer = _tokenizer(pipeline)  # first: it makes the constants that the other shares
+    models = tokenizer, change_inputs_type(pipeline.get_detokenizer_ov_subgraph(), ov.Type.i64)
     metadata = {
         "bos_token_id": bos_token_id,
         "eos_token_id": eos_token_id,
@@ -166,6 +166,9 @@ def _model(description: Mapping[str, Any]) -> Any:
     model = description["model"]
     if model["type"] != "BPE" or model["continuing_subword_prefix"] or model["end_of_word_suffix"]:
         raise _refuse(f"a {model['type']} model of this kind")
+    byte_level = any(s["type"] == "ByteLevel" for s in _flat(description["pre_tokenizer"], "pretokenizers"))
+    if not byte_level and not model["byte_fallback"]:  # characters that are not known are counted differently
+        raise _refuse("a BPE model with an unknown token")
     return steps.BPETokenizationStep.from_hf_json(description)
 
 

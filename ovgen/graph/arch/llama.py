@@ -97,14 +97,9 @@ def build(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:
     for layer in range(c.num_hidden_layers):
         name = f"model.layers.{layer}"
         h = rms_norm(f"{name}.input_layernorm", x, w, c.hidden_size, c.rms_norm_eps)
-        x = op.add(x, _attention(f"{name}.self_attn", layer, h, c, w, lm, rotary))
-        h = rms_norm(
-            f"{name}.post_attention_layernorm",
-            named(x, f"{name}/after_attention"),
-            w,
-            c.hidden_size,
-            c.rms_norm_eps,
-        )
+        attention = _attention(f"{name}.self_attn", layer, h, c, w, lm, rotary)
+        x = named(op.add(x, attention), f"{name}/after_attention")
+        h = rms_norm(f"{name}.post_attention_layernorm", x, w, c.hidden_size, c.rms_norm_eps)
         x = named(op.add(x, _mlp(f"{name}.mlp", h, c, w)), name)
     x = rms_norm("model.norm", x, w, c.hidden_size, c.rms_norm_eps)
     table = "model.embed_tokens.weight" if c.tie_word_embeddings else "lm_head.weight"

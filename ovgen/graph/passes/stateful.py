@@ -23,7 +23,7 @@ def is_stateful(model: ov.Model) -> bool:
 def to_stateful(model: ov.Model) -> None:
     """Turn ``past_key_values.N.*`` inputs and ``present.N.*`` outputs into variables, in place.
 
-    Each past is first gathered by a new input ``beam_idx`` ``(batch,)`` int32, as in what optimum-intel exports stateful.
+    Each past is first gathered by a new input ``beam_idx`` ``(batch,)`` int32, as optimum-intel does it.
 
     Raises:
         UnsupportedModelError: the inputs and outputs do not pair up.
