@@ -35,23 +35,14 @@ _LEADING_SPACE = (b"^ ", b"")
 
 @dataclass(frozen=True)
 class Spelling:
-    """The bytes of each token, read out of a detokenizer.
+    """The bytes of each token, read out of a detokenizer."""
 
-    Attributes:
-        begins: where in ``characters`` a token begins, ``(vocab,)`` int32.
-        ends: where it ends, ``(vocab,)`` int32.
-        characters: the tokens' texts in a row.
-        is_sentencepiece: whether ``▁`` stands for a space and ``<0x0A>`` for a byte.
-        special_ids: special tokens.
-        strips_leading_space: whether a text that begins with a space loses that one.
-    """
-
-    begins: NDArray[np.int32]
-    ends: NDArray[np.int32]
+    begins: NDArray[np.int32]  # (vocab,): where in `characters` each token begins
+    ends: NDArray[np.int32]  # (vocab,): where it ends
     characters: bytes
-    is_sentencepiece: bool
+    is_sentencepiece: bool  # "▁" stands for a space and "<0x0A>" for a byte
     special_ids: frozenset[int]
-    strips_leading_space: bool
+    strips_leading_space: bool  # a text that begins with a space loses that one
 
     def spell(self, token_id: int) -> bytes:
         """The bytes of a token; none for an id beyond the vocabulary."""
@@ -74,8 +65,7 @@ class TokenizerIR:
 
     Attributes:
         vocab_size: how many tokens the detokenizer knows.
-        bos_token_id: from the metadata of the tokenizer; None if they lack it.
-        eos_token_id: the same.
+        bos_token_id: from the metadata of the tokenizer, as is eos_token_id; None if they lack it.
         spelling: the bytes of each token; None where only decoding tells.
     """
 
@@ -89,7 +79,7 @@ class TokenizerIR:
         self.spelling = _spelling(detokenizer)
         self._detokenizer = detokenizer
         if self.spelling is None:
-            _ = self._decoder  # compiled now, so that what is wrong with it is told now
+            _ = self._decoder  # compiled now: what is wrong with it is told now
         self._prefix, self._suffix = (0, 0) if self._encoder.has_switch else self._measure_added()
 
     @cached_property
@@ -118,8 +108,7 @@ class TokenizerIR:
                 f"tokens out; {_WAY_OUT} with openvino-tokenizers 2024.5 or later"
             )
         ids = np.asarray([token_ids], dtype=self._id_type)  # (1, tokens)
-        text: str = self._decoder.run(ov.Tensor(ids), skip_special_tokens)
-        return text
+        return str(self._decoder.run(ov.Tensor(ids), skip_special_tokens))
 
     def _measure_added(self) -> tuple[int, int]:
         """How many special tokens the tokenizer puts before and after a text, if it cannot be told not to."""
@@ -153,8 +142,7 @@ class _Switched:
     """A compiled model whose second input, where it has one, is a switch."""
 
     def __init__(self, model: ov.Model, has_switch: bool) -> None:
-        if len(model.inputs) != 1 + has_switch:
-            known = 1 + has_switch
+        if len(model.inputs) != (known := 1 + has_switch):
             raise ValueError(f"a model with {len(model.inputs)} inputs, of which {known} are known")
         self.has_switch = has_switch
         self._request = _core_with_tokenizers().compile_model(model, "CPU", _CONFIG).create_infer_request()
@@ -169,7 +157,7 @@ class _Switched:
             self._request.infer()
             output = self._request.get_output_tensor(0)
             if output.get_element_type() == ov.Type.string:
-                return str(output.str_data[0])
+                return output.str_data[0]
             return output.data[0].tolist()  # copied: the request writes into the same memory next time
 
 
@@ -187,8 +175,8 @@ def _core_with_tokenizers() -> ov.Core:
     raise TokenizerError("the package openvino-tokenizers is not installed: pip install openvino-tokenizers")
 
 
-def _token_id(model: ov.Model, name: str) -> int | None:
-    return int(model.get_rt_info(name).value) if model.has_rt_info(name) else None
+def _token_id(tokenizer: ov.Model, name: str) -> int | None:
+    return int(tokenizer.get_rt_info(name).value) if tokenizer.has_rt_info(name) else None
 
 
 def _operations(model: ov.Model, *kinds: str) -> list[ov.Node]:
@@ -215,43 +203,32 @@ def _spelling(detokenizer: ov.Model) -> Spelling | None:
     """How the tokens are spelt, if the detokenizer is of one of the two common kinds."""
     nodes = [node for node in detokenizer.get_ordered_ops() if node.get_type_name() not in _FEEDING]
     kinds = [node.get_type_name() for node in nodes]
-    regexes = [(_bytes(node, 3), _bytes(node, 4)) for node in _operations(detokenizer, "RegexNormalization")]
-    strips = regexes[1:] == [_LEADING_SPACE]
-    tail = ["RegexNormalization"] * strips + _BYTE_LEVEL[-2:]
-    is_sentencepiece = kinds == _SENTENCEPIECE + tail and regexes[0] == _SPACES
-    if not is_sentencepiece and kinds != _BYTE_LEVEL:
+    regexes = [(_bytes(node, 3), _bytes(node, 4)) for node in nodes if node.get_type_name() == "RegexNormalization"]
+    strips = regexes == [_SPACES, _LEADING_SPACE]
+    is_sentencepiece = strips or regexes == [_SPACES]
+    sentencepiece = _SENTENCEPIECE + ["RegexNormalization"] * strips + _BYTE_LEVEL[-2:]
+    if kinds != (sentencepiece if is_sentencepiece else _BYTE_LEVEL):
         return None
-    if not nodes[-2].get_attributes()["replace_mode"]:  # what is not UTF-8 is left out
+    if not nodes[-2].get_attributes()["replace_mode"]:  # leaves out bytes that are not UTF-8
         return None
-    return Spelling(
-        _source(nodes[0], 1).get_data(),
-        _source(nodes[0], 2).get_data(),
-        _bytes(nodes[0], 3),
-        is_sentencepiece,
-        frozenset(_skipped(nodes[0])),
-        strips,
-    )
+    vocabulary, skipped = nodes[0], _skip_list(nodes[0])
+    ids = vocabulary.get_attributes()["skip_tokens"] if skipped is None else skipped.get_node().get_data().tolist()
+    begins, ends = (np.array(_source(vocabulary, at).get_data()) for at in (1, 2))
+    return Spelling(begins, ends, _bytes(vocabulary, 3), is_sentencepiece, frozenset(ids), strips)
 
 
-def _skipped(decoder: ov.Node) -> list[int]:
-    """The special tokens that a VocabDecoder may skip."""
-    if decoder.get_input_size() < 5:  # before 2024.5 an attribute had them
-        attribute: list[int] = decoder.get_attributes()["skip_tokens"]
-        return attribute
-    ids: list[int] = _skip_list(decoder).get_node().get_data().tolist()
-    return ids
-
-
-def _skip_list(decoder: ov.Node) -> ov.Output:
-    source = decoder.input_value(4)
+def _skip_list(vocabulary: ov.Node) -> ov.Output | None:
+    """The special tokens of a VocabDecoder; None before 2024.5, when an attribute had them."""
+    if vocabulary.get_input_size() < 5:
+        return None
+    source = vocabulary.input_value(4)
     if source.get_node().get_type_name() == "Slice":  # all of them or none, as chosen on conversion
         return source.get_node().input_value(0)
     return source
 
 
 def _bytes(node: ov.Node, index: int) -> bytes:
-    content: bytes = _source(node, index).get_data().tobytes()
-    return content
+    return bytes(_source(node, index).get_data())
 
 
 def _count_pieces(model: bytes) -> int:
@@ -302,11 +279,11 @@ def _switch_added(tokenizer: ov.Model) -> bool:
 def _switch_skipped(detokenizer: ov.Model) -> bool:
     """Give the detokenizer an input that says whether to skip special tokens; False if it has no list of them."""
     for decoder in _operations(detokenizer, "VocabDecoder"):
-        if decoder.get_input_size() < 5:
-            return False
+        if (skipped := _skip_list(decoder)) is None:
+            break
         switch = ops.parameter([], ov.Type.boolean, name="skip_special_tokens")
         stop = ops.select(switch, _constant([_UNLIMITED]), _constant([0]))
-        chosen = ops.slice(_skip_list(decoder), _constant([0]), stop, _constant([1]))
+        chosen = ops.slice(skipped, _constant([0]), stop, _constant([1]))
         decoder.input(4).replace_source_output(chosen.output(0))
         detokenizer.add_parameters([switch])
         return True

@@ -52,14 +52,24 @@ def shortlist(logits: Logits, params: SamplingParams) -> tuple[Indices | None, L
         ids = keep_top_k(logits, params.top_k)
     elif wanted and logits.min() == -np.inf:
         ids = np.flatnonzero(logits > -np.inf)
-    values = logits if ids is None else logits[ids]
+    values = _at(logits, ids)
     for keep, value in wanted:
         kept = keep(values, value)
-        ids, values = kept if ids is None else ids[kept], values[kept]
+        ids, values = _through(ids, kept), values[kept]
     return ids, values
 
 
-def leading(values: Logits, count: int) -> Indices:
+def _at(values: Logits, ids: Indices | None) -> Logits:
+    """The values at some indices; None stands for all, which then need no copy."""
+    return values if ids is None else values[ids]
+
+
+def _through(ids: Indices | None, kept: Indices) -> Indices:
+    """Indices among some of the values, as indices among all of them."""
+    return kept if ids is None else ids[kept]
+
+
+def leading(values: Logits, count: int) -> Indices | None:
     """Find a few values among which the highest ``count`` are.
 
     Args:
@@ -67,13 +77,13 @@ def leading(values: Logits, count: int) -> Indices:
         count: how many are wanted.
 
     Returns:
-        The indices, ascending, of all values not below some threshold that at least ``count`` of them reach
-        (all indices, where that is simpler).
+        The indices, ascending, of all values not below some threshold that at least ``count`` of them reach;
+        None for all, where that is simpler.
     """
     columns = max(_COLUMNS, _COLUMNS_EACH * count)
     height = values.size // columns
     if height < 2:
-        return np.arange(values.size)
+        return None
     # Each of `count` columns has a value that reaches the threshold, so the threshold is low enough;
     # what does not fill a row of columns can only add to them.
     peaks = values[: height * columns].reshape(height, columns).max(axis=0)
@@ -84,21 +94,21 @@ def leading(values: Logits, count: int) -> Indices:
 def keep_top_k(values: Logits, k: int) -> Indices:
     """Indices, ascending, of the finite ones among the ``k`` highest values and all that equal the last."""
     ids = leading(values, k)
-    best = values[ids]
+    best = _at(values, ids)
     edge = np.partition(best, best.size - k)[best.size - k]
-    return ids[best >= edge if edge > -np.inf else best > -np.inf]
+    return _through(ids, np.flatnonzero(best >= edge if edge > -np.inf else best > -np.inf))
 
 
 def keep_top_p(values: Logits, p: float) -> Indices:
     """Indices, ascending, of the fewest of the finite ``values`` that hold the probability ``p``."""
     peak = values.max()
-    limit = p * np.exp(values - peak).sum(dtype=np.float64)
+    limit = p * transforms.total_weight(values)
     for count in (*_TRIES, values.size):
         ids = leading(values, count)
-        best = values[ids]
+        best = _at(values, ids)
         ranked = np.sort(best)[::-1]
-        held = np.cumsum(np.exp(ranked - peak).astype(np.float64))
-        if held[-1] >= limit or ids.size == values.size:
+        held = _cumulated(np.exp(ranked - peak))
+        if held[-1] >= limit or ids is None:
             break
     kept = 1 + int(np.searchsorted(held[:-1], limit))
     edge = ranked[kept - 1]
@@ -106,7 +116,7 @@ def keep_top_p(values: Logits, p: float) -> Indices:
     surplus = int(np.count_nonzero(keep)) - kept
     if surplus:  # equals of the last token kept: the higher ids go
         keep[np.flatnonzero(best == edge)[-surplus:]] = False
-    return ids[keep]
+    return _through(ids, np.flatnonzero(keep))
 
 
 def keep_min_p(values: Logits, p: float) -> Indices:
@@ -120,12 +130,18 @@ def keep_typical_p(values: Logits, mass: float) -> Indices:
     distance, probability = transforms.surprise(values)
     for count in (*_TRIES, values.size):
         ids = leading(-distance, count)
-        order = ids[_ascending(distance[ids])]
-        held = np.cumsum(probability[order].astype(np.float64))
-        if held[-1] >= mass or ids.size == values.size:
+        order = _through(ids, _ascending(_at(distance, ids)))
+        held = _cumulated(probability[order])
+        if held[-1] >= mass or ids is None:
             break
     last = min(int(np.searchsorted(held, mass)), order.size - 1)
     return np.flatnonzero(distance <= distance[order[last]])
+
+
+def _cumulated(weights: Logits) -> NDArray[np.float64]:
+    """Running sums in double precision; numpy is slow to convert and sum in one go."""
+    ends = weights.astype(np.float64)
+    return np.cumsum(ends, out=ends)
 
 
 def _ascending(distances: Logits) -> Indices:

@@ -66,7 +66,7 @@ class NgramIndex:
     def banned(self) -> Sequence[int]:
         """The tokens that would complete an n-gram that occurred before."""
         start = len(self._history) - self._size + 1
-        return self._followers.get(tuple(self._history[start:]), ()) if start > 0 else ()
+        return self._followers.get(tuple(self._history[max(start, 0) :]), ())
 
     def _enter(self, end: int) -> None:
         *prefix, last = self._history[end - self._size : end]

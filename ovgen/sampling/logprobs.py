@@ -10,7 +10,7 @@ import numpy as np
 from ovgen.errors import GenerationError
 from ovgen.outputs import TokenLogprobs
 from ovgen.sampling.candidates import keep_top_k
-from ovgen.sampling.transforms import Logits
+from ovgen.sampling.transforms import Logits, total_weight
 
 __all__ = ["check_finite", "token_logprobs"]
 
@@ -33,7 +33,7 @@ def token_logprobs(logits: Logits, token_ids: Sequence[int], top: int) -> list[T
 def _row_logprobs(logits: Logits, token_id: int, top: int) -> TokenLogprobs:
     peak = float(logits.max())
     check_finite(logits, peak)
-    log_total = math.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64))
+    log_total = math.log(total_weight(logits))
     best: dict[int, float] = {}
     if top:
         ids = keep_top_k(logits, min(top, logits.size))

@@ -31,7 +31,13 @@ class Choice:
 
 
 class Sampler:
-    """Chooses the next tokens of a batch; all that it remembers is in the states."""
+    """Chooses the next tokens of a batch; what is to be remembered of a request is in its state.
+
+    Not thread-safe: it holds a row to work on.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = np.empty(0, np.float32)
 
     def sample(self, logits: Logits, states: Sequence[SamplerState]) -> list[Choice | GenerationError]:
         """Choose one token per row, each by the options of its own request.
@@ -51,7 +57,26 @@ class Sampler:
         if all(state.plain for state in states):
             best = logits.argmax(axis=1).tolist()
             return [_greedy(row, token) for row, token in zip(logits, best, strict=True)]
-        return [_choose(row, state) for row, state in zip(logits, states, strict=True)]
+        return [self._choose(row, state) for row, state in zip(logits, states, strict=True)]
+
+    def _choose(self, row: Logits, state: SamplerState) -> Choice | GenerationError:
+        if state.plain:
+            return _greedy(row, int(row.argmax()))
+        top = state.params.logprobs
+        try:
+            if top is None:
+                return Choice(_pick(row, state), None)
+            # Log-probabilities are of the raw logits, so the options then work on a copy.
+            token_id = _pick(self._copy(row), state)
+            return Choice(token_id, token_logprobs(row[None], [token_id], top)[0])
+        except GenerationError as error:
+            return error
+
+    def _copy(self, row: Logits) -> Logits:
+        if self._scratch.size != row.size:
+            self._scratch = np.empty_like(row)
+        np.copyto(self._scratch, row)
+        return self._scratch
 
 
 def _greedy(row: Logits, token_id: int) -> Choice | GenerationError:
@@ -60,19 +85,6 @@ def _greedy(row: Logits, token_id: int) -> Choice | GenerationError:
     except GenerationError as error:
         return error
     return Choice(token_id, None)
-
-
-def _choose(row: Logits, state: SamplerState) -> Choice | GenerationError:
-    if state.plain:
-        return _greedy(row, int(row.argmax()))
-    top = state.params.logprobs
-    try:
-        # Log-probabilities are of the raw logits, so the options then work on a copy.
-        token_id = _pick(row if top is None else row.copy(), state)
-        logprobs = None if top is None else token_logprobs(row[None], [token_id], top)[0]
-    except GenerationError as error:
-        return error
-    return Choice(token_id, logprobs)
 
 
 def _pick(row: Logits, state: SamplerState) -> int:
@@ -84,5 +96,6 @@ def _pick(row: Logits, state: SamplerState) -> int:
         return token_id
     check_finite(row, float(row.max()))
     ids, values = shortlist(row, state.params)
-    index = draw(np.exp(values - values.max()), state.rng.random())
+    values -= values.max()
+    index = draw(np.exp(values, out=values), state.rng.random())
     return index if ids is None else int(ids[index])

@@ -55,6 +55,7 @@ __all__ = [
     "temperature",
     "top_k",
     "top_p",
+    "total_weight",
     "typical_p",
 ]
 
@@ -62,6 +63,8 @@ Logits: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = "Sequence[int] | NDArray[np.int64]"
 
 _FLOAT32 = np.finfo(np.float32)
+# Tokens per block of a sum over a vocabulary: small enough that its temporary arrays stay in the cache.
+_BLOCK = 16384
 
 
 def add_bias(logits: Logits, ids: Ids, values: Logits, out: Logits | None = None) -> Logits:
@@ -164,7 +167,7 @@ def top_p(logits: Logits, p: float) -> Logits:
     order = np.argsort(-logits, kind="stable")
     held = np.cumsum(weights[order], dtype=np.float64)
     before = np.concatenate(([0.0], held[:-1]))
-    dropped = order[before >= p * weights.sum(dtype=np.float64)]
+    dropped = order[before >= p * total_weight(logits)]
     return suppress(logits, dropped)
 
 
@@ -187,6 +190,17 @@ def typical_p(logits: Logits, mass: float) -> Logits:
     return np.where(distance <= distance[order[last]], logits, np.float32(-np.inf))
 
 
+def total_weight(logits: Logits) -> float:
+    """The sum of ``exp(logits - max(logits))`` over a row ``(tokens,)`` float32, in double precision."""
+    peak = logits.max()
+    total = 0.0
+    for start in range(0, logits.size, _BLOCK):
+        weights = logits[start : start + _BLOCK] - peak
+        np.exp(weights, out=weights)
+        total += float(weights.sum(dtype=np.float64))
+    return total
+
+
 def surprise(logits: Logits) -> tuple[Logits, Logits]:
     """How far each token's information is from the entropy of the row, and its probability.
 
@@ -197,7 +211,7 @@ def surprise(logits: Logits) -> tuple[Logits, Logits]:
         ``|-ln p - H|`` in nats and ``p``, both ``(tokens,)`` float32.
     """
     logprob = logits - logits.max()
-    logprob -= np.float32(math.log(np.exp(logprob).sum(dtype=np.float64)))
+    logprob -= np.float32(math.log(total_weight(logits)))
     probability = np.exp(logprob)
     entropy = -(probability * logprob).sum(dtype=np.float64)
     return np.abs(logprob + np.float32(entropy)), probability

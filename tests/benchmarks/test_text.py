@@ -26,13 +26,14 @@ def tokenizer() -> FastTokenizer:
     return from_tokenizer_json(path, TokenizerSettings()) if path.is_file() else toys.byte_level()
 
 
-@pytest.fixture(scope="module", params=["tokenizer.json", "OpenVINO", "other decoders"])
+@pytest.fixture(scope="module", params=["tokenizer.json", "OpenVINO", "OpenVINO, inferring", "other decoders"])
 def route(
     request: pytest.FixtureRequest, tokenizer: FastTokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Tokenizer:
     """The same tokenizer, its tokens' bytes known, or to be decoded in windows."""
-    if request.param == "OpenVINO":
-        return toys.ir(tmp_path_factory.mktemp("ir"), tokenizer)
+    if request.param.startswith("OpenVINO"):
+        inferring = request.param.endswith("inferring")
+        return toys.ir(tmp_path_factory.mktemp("ir"), tokenizer, inferring=inferring)
     if request.param == "other decoders":
         return toys.Doubled(tokenizer.backend.decode)
     return tokenizer

@@ -38,7 +38,7 @@ def test_a_step_of_the_same_length_makes_no_new_tensor(monkeypatch: pytest.Monke
         def set_tensor(self, port: object, tensor: object) -> None:
             made.append(tensor)
 
-    buffer = InputBuffer(Counting(), compiled.inputs[0])  # type: ignore[arg-type]
+    buffer = InputBuffer(Counting(), compiled.inputs[0])
     for step in range(5):
         buffer.write([step])
     assert len(made) == 1

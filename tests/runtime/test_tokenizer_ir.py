@@ -87,6 +87,7 @@ def test_what_is_not_known_of_the_metadata_is_none(tmp_path: Path) -> None:
     tokenizer, detokenizer = sentencepiece_models(tmp_path, add_bos=True, add_eos=False)
     compiled = TokenizerIR(tokenizer, detokenizer)
     assert (compiled.vocab_size, compiled.bos_token_id, compiled.eos_token_id) == (400, None, None)
+    assert compiled.spelling is None
 
 
 @pytest.mark.parametrize(("add_bos", "add_eos"), [(True, False), (False, True), (True, True), (False, False)])
@@ -106,6 +107,41 @@ def test_special_tokens_that_are_always_skipped(tmp_path: Path) -> None:
         compiled.decode(ids, False)
 
 
+@pytest.mark.parametrize("name", [None, "as Llama", "extra spaces removed"])
+def test_how_tokens_are_spelt(tmp_path: Path, name: str | None) -> None:
+    original = toys.byte_level() if name is None else toys.sentencepiece(tmp_path, name)
+    spelling = compile_tokenizer(toys.write_ir(tmp_path, original)).spelling
+    assert spelling is not None
+    assert original.pieces is not None
+    for token_id in range(original.vocab_size + 2):
+        assert spelling.spell(token_id) == original.pieces.join([token_id], skip_special_tokens=False)
+    assert spelling.special_ids == {0, 1, 2}
+    assert spelling.strips_leading_space == original.pieces.strips_leading_space == (name is not None)
+
+
+def ignore_what_is_not_text(*strings: ov.Output) -> ov.Node:
+    return _get_factory().create("UTF8Validate", list(strings), {"replace_mode": False})
+
+
+def clean_up(*strings: ov.Output) -> ov.Node:
+    texts = [ops.constant(np.frombuffer(text, np.uint8)).output(0) for text in (rb" ([.,!])", b"$1")]
+    return _get_factory().create("RegexNormalization", [*strings, *texts])
+
+
+@pytest.mark.parametrize(("do_more", "expected"), [(ignore_what_is_not_text, "a .b"), (clean_up, "a.\ufffdb")])
+def test_detokenizers_that_do_more_are_asked(tmp_path: Path, do_more: Callable[..., ov.Node], expected: str) -> None:
+    tokenizer, detokenizer = models(toys.byte_level(), tmp_path)
+    validate, pack = find(detokenizer, "UTF8Validate"), find(detokenizer, "StringTensorPack")
+    last = validate.input_values() if do_more is ignore_what_is_not_text else validate.outputs()
+    for at, output in enumerate(do_more(*last).outputs()):
+        pack.input(at).replace_source_output(output)
+    compiled = TokenizerIR(tokenizer, detokenizer)
+    assert compiled.spelling is None
+    invalid = compiled.encode("\U00010348", False)[0]  # the first byte of a character
+    ids = [*compiled.encode("a .", False), invalid, *compiled.encode("b", False)]
+    assert compiled.decode(ids, True) == expected
+
+
 def test_a_vocabulary_with_its_special_tokens_in_an_attribute(tmp_path: Path) -> None:
     """As it was before 2024.5."""
     tokenizer, detokenizer = models(toys.byte_level(), tmp_path)
@@ -116,6 +152,8 @@ def test_a_vocabulary_with_its_special_tokens_in_an_attribute(tmp_path: Path) ->
         for target in old.get_target_inputs():
             target.replace_source_output(new)
     compiled = TokenizerIR(tokenizer, detokenizer)
+    assert compiled.spelling is not None
+    assert compiled.spelling.special_ids == {0, 1, 2}
     ids = compiled.encode("the sea<|eos|>", True)
     assert compiled.decode(ids, True) == "the sea"
     with pytest.raises(RequestError, match="always leaves special tokens out"):

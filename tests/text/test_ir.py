@@ -16,6 +16,7 @@ class Compiled:
     bos_token_id: int | None = 1
     eos_token_id: int | None = 2
     shows_special_tokens = True
+    spelling: "Spelling | None" = None
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return [1] * add_special_tokens + [int(char) for char in text]
@@ -25,6 +26,18 @@ class Compiled:
             raise RequestError("not shown")
         assert max(token_ids) < self.vocab_size
         return "".join(str(i) for i in token_ids if not (skip_special_tokens and i in (1, 2)))
+
+
+class Spelling:
+    """Tokens are digits after a space, but that 8 and 9 are the two bytes of é."""
+
+    special_ids = frozenset({1, 2})
+    strips_leading_space = True
+
+    def spell(self, token_id: int) -> bytes:
+        if token_id > 9:
+            return b""
+        return bytes(["é".encode()[token_id - 8]]) if token_id > 7 else f" {token_id}".encode()
 
 
 def test_it_passes_everything_on() -> None:
@@ -79,3 +92,15 @@ def test_what_is_wrong_is_told() -> None:
     for text in ("\ud800", None):
         with pytest.raises(RequestError, match="cannot tokenize"):
             tokenizer.encode(text)  # type: ignore[arg-type]
+
+
+def test_where_the_bytes_of_tokens_are_known_nothing_is_inferred() -> None:
+    compiled = Compiled()
+    compiled.spelling = Spelling()
+    compiled.decode = None  # type: ignore[method-assign, assignment]
+    tokenizer = IRTokenizer(compiled, TokenizerSettings())
+    assert tokenizer.special_tokens == {"bos_token": "1", "eos_token": "2"}
+    assert tokenizer.decode([1, 3, 4, 8, 9, 2, 10]) == "3 4é"
+    assert tokenizer.decode([1, 3, 8], skip_special_tokens=False) == "1 3\ufffd"
+    with pytest.raises(RequestError, match="got -3"):
+        tokenizer.decode([5, -3])

@@ -9,7 +9,7 @@ Importing it imports `openvino_tokenizers`, which makes every later ``ov.Core`` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import openvino as ov
@@ -74,18 +74,17 @@ def tokenizer_models(
     pipeline.add_steps(_decoding(description, pipeline))
     tokenizer = _tokenizer(pipeline)  # first: it makes the constants that the other shares
     models = tokenizer, change_inputs_type(pipeline.get_detokenizer_ov_subgraph(), ov.Type.i64)
-    metadata = {
-        "bos_token_id": bos_token_id,
-        "eos_token_id": eos_token_id,
-        "pad_token_id": pad_token_id,
-        "chat_template": chat_template,
-        "openvino_tokenizers_version": tokenizers_version,  # without it openvino.genai takes them for old ones
-    }
+    _annotate(models, {"bos_token_id": bos_token_id, "eos_token_id": eos_token_id, "pad_token_id": pad_token_id})
+    _annotate(models, {"chat_template": chat_template, "openvino_tokenizers_version": tokenizers_version})
+    return models
+
+
+def _annotate(models: Sequence[ov.Model], metadata: Mapping[str, int | str | None]) -> None:
+    """openvino.genai reads these; without a version it takes the models for old ones that cannot be switched."""
     for model in models:
         for name, value in metadata.items():
             if value is not None:
                 model.set_rt_info(value, name)
-    return models
 
 
 def _refuse(what: str) -> TokenizerError:

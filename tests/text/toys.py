@@ -78,9 +78,12 @@ def write_ir(folder: Path, tokenizer: FastTokenizer, chat_template: str | None =
     return folder
 
 
-def ir(folder: Path, tokenizer: FastTokenizer) -> IRTokenizer:
-    """The same tokenizer, run by OpenVINO."""
-    return IRTokenizer(compile_tokenizer(write_ir(folder, tokenizer)), TokenizerSettings())
+def ir(folder: Path, tokenizer: FastTokenizer, *, inferring: bool = False) -> IRTokenizer:
+    """The same tokenizer, run by OpenVINO; by inference even where the bytes of tokens are known."""
+    compiled = compile_tokenizer(write_ir(folder, tokenizer))
+    if inferring:
+        compiled.spelling = None
+    return IRTokenizer(compiled, TokenizerSettings())
 
 
 def write_json(folder: Path, **files: Any) -> Path:
