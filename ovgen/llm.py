@@ -222,7 +222,7 @@ class LLM:
             )
         if isinstance(prompt, str):
             prompt = self.tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
-        prompt = [int(token) for token in prompt]
+        prompt = self.engine.checked(prompt)
         text = Detokenizer(self.tokenizer, skip_special_tokens=params.skip_special_tokens)
         text.push(prompt[-_TAIL:])  # so that the output goes on in the middle of a sentence, space and all
         return self.engine.prepare(prompt, params, text, self._bad_words(params))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ovgen.cli.options import to_json
 from ovgen.cli.terminal import status
 from ovgen.conversion import convert
 
@@ -18,7 +19,8 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("source", help="model folder: safetensors or IR")
-    parser.add_argument("destination", help="folder to write; must not exist yet")
+    parser.add_argument("destination", help="folder to write: a new or an empty one")
+    parser.add_argument("--json", action="store_true", help="tell folder and size as a JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,5 +28,8 @@ def run(options: argparse.Namespace) -> int:
     with status(f"Converting {options.source}"):
         folder = convert(options.source, options.destination)
     size = sum(file.stat().st_size for file in folder.iterdir())
-    print(f"{folder}: {size / 1e6:.1f} MB")
+    if options.json:
+        print(to_json({"folder": str(folder), "bytes": size}))
+    else:
+        print(f"{folder}: {size / 1e6:.1f} MB")
     return 0

@@ -6,7 +6,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import index
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.request import Request, TextStream
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
-from ovgen.errors import ContextLengthError, DeviceError, OvgenError, RequestError
+from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
 from ovgen.metrics import RequestMetrics
 from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Sampler, SamplerState, StopStrings, token_logprobs
@@ -63,11 +64,11 @@ class Engine:
             RequestError: the prompt is empty, or a token id is out of range.
             ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
         """
-        self.check_tokens(prompt)
+        prompt = self.checked(prompt)
         limit = self._length_limit(len(prompt), params)
         eos = frozenset() if params.ignore_eos else self.eos_token_ids
         return Request(
-            sequence=KVSequence(list(prompt)),
+            sequence=KVSequence(prompt),
             prompt_length=len(prompt),
             params=params,
             sampler=SamplerState(params, prompt, eos, bad_words_ids, limit - len(prompt)),
@@ -117,7 +118,7 @@ class Engine:
             CacheFullError: the cache has no room; the sequence is as before.
             DeviceError: the device failed; the sequence is as before.
         """
-        self.check_tokens(token_ids)
+        token_ids = self.checked(token_ids)
         start = len(sequence.tokens)
         if start + len(token_ids) > self.max_model_len:
             raise ContextLengthError(
@@ -130,6 +131,7 @@ class Engine:
             try:
                 self._compute(sequence, token_ids, logits)
             except BaseException:
+                self._settle()
                 self.trim(sequence, start)
                 raise
         return logits
@@ -159,13 +161,18 @@ class Engine:
 
         Raises:
             CacheFullError: the cache has no room.
+            ValueError: the data are not of that length.
         """
         sequence = KVSequence(list(tokens))
         with self.lock:
             self.drain()
             self._make_room(sequence, len(tokens))
             sequence.computed = len(tokens)
-            self.runner.import_cache(sequence.number, sequence.blocks, data)
+            try:
+                self.runner.import_cache(sequence.number, sequence.blocks, data)
+            except ValueError:
+                self.release(sequence)
+                raise
         return sequence
 
     def drain(self) -> None:
@@ -174,13 +181,22 @@ class Engine:
             self._land()
             self._emit()
 
-    def check_tokens(self, token_ids: Sequence[int]) -> None:
-        """Raise `RequestError` unless these are one or more ids of the model's vocabulary."""
-        if not len(token_ids):
+    def checked(self, token_ids: Iterable[int]) -> list[int]:
+        """The ids as a list of our own.
+
+        Raises:
+            RequestError: there are none, or one is no id of the model's vocabulary.
+        """
+        try:
+            ids = [index(token) for token in token_ids]  # takes numpy's integers, and refuses 1.5
+        except TypeError as error:
+            raise RequestError(f"a prompt is text or a list of token ids: {error}") from error
+        if not ids:
             raise RequestError("the prompt is empty: give at least one token (BOS, for example)")
-        for token in token_ids:
+        for token in ids:
             if not 0 <= token < self.runner.vocab_size:
                 raise RequestError(f"token id {token} is not in the vocabulary of {self.runner.vocab_size}")
+        return ids
 
     def _length_limit(self, prompt: int, params: SamplingParams) -> int:
         """At how many tokens a request with a prompt of this length ends."""
@@ -201,6 +217,7 @@ class Engine:
         for request in plan.preempted:
             self.runner.release(request.sequence.number)
         if not plan.items:
+            self._refuse_stuck()
             return
         self._prepare(plan.copies)
         chunks = []
@@ -211,6 +228,16 @@ class Engine:
             chunks.append(Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows))
         self._flying = plan
         self.runner.start(chunks)
+
+    def _refuse_stuck(self) -> None:
+        """Nothing can run: if requests wait all the same, sessions hold the blocks that the first of them needs."""
+        if self.scheduler.waiting:
+            request = self.scheduler.waiting[0]
+            request.error = CacheFullError(
+                f"open sessions hold {self.pool.used} of {self.pool.limit} blocks of the KV cache, and a request of "
+                f"{len(request.sequence.tokens)} tokens finds no room: close sessions, or raise cache_size"
+            )
+            self._forget(request)
 
     def _land(self) -> None:
         """Wait for the step in flight and commit it."""
@@ -274,18 +301,22 @@ class Engine:
         """After a failure in mid-step: leave the device idle and have every running request computed again."""
         if self._flying is not None:
             self._flying = None
-            with contextlib.suppress(DeviceError):  # the failure that brought us here is the one that is raised
-                self.runner.wait()
+            self._settle()
         for request in reversed(list(self.scheduler.running)):
             self.scheduler.preempt(request)
             self.runner.release(request.sequence.number)
+
+    def _settle(self) -> None:
+        """Leave the device idle after a failure, which is the one that is raised."""
+        with contextlib.suppress(DeviceError):
+            self.runner.wait()
 
     def _make_room(self, sequence: KVSequence, length: int) -> None:
         """Reserve blocks for a session; running requests give way, youngest first."""
         while True:
             try:
                 copies = sequence.reserve(self.pool, self.runner.block_size, length)
-            except OvgenError:
+            except CacheFullError:
                 if not self.scheduler.running:
                     raise
                 youngest = self.scheduler.running[-1]

@@ -142,6 +142,8 @@ def test_the_context_ends_a_request() -> None:
         ([], RequestError, "empty"),
         ([VOCAB], RequestError, f"token id {VOCAB} is not in the vocabulary"),
         ([-1], RequestError, "token id -1"),
+        ([1.5], RequestError, "'float' object cannot be interpreted as an integer"),
+        (None, RequestError, "not iterable"),
         ([1] * CONTEXT, ContextLengthError, f"{CONTEXT} tokens; the context holds {CONTEXT}"),
     ],
 )
@@ -258,6 +260,20 @@ def test_sessions_and_requests_share_the_device() -> None:
             tokens.append(token)
             assert session.forward([token]).argmax() == next_token(tokens)
     assert [generated(r) for r in requests] == [continuation([i] * 5, 8) for i in range(3)]
+
+
+def test_a_request_that_sessions_leave_no_room_for_is_told_so() -> None:
+    engine = make_engine(blocks=4)
+    session = Session(engine, lambda: "m")
+    session.forward([1] * 13)
+    request = submit(engine, [1] * 5, max_new_tokens=2)
+    finish(engine, request)
+    assert isinstance(request.error, CacheFullError)
+    assert "close sessions" in str(request.error)
+    session.close()
+    request = submit(engine, [1] * 5, max_new_tokens=2)
+    finish(engine, request)
+    assert generated(request) == continuation([1] * 5, 2)
 
 
 def test_a_session_that_does_not_fit_is_as_before() -> None:

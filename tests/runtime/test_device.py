@@ -26,7 +26,7 @@ def test_devices_that_are_there_and_virtual_ones_pass(device: str) -> None:
 
 
 def test_an_absent_device_is_refused() -> None:
-    with pytest.raises(DeviceError, match="'NPU' is not available here; OpenVINO finds: .*CPU"):
+    with pytest.raises(DeviceError, match=r"'NPU' is not available here; OpenVINO finds: .*CPU"):
         check_device("NPU")
 
 
