@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "override"]
+__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "override"]
 
 LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
@@ -121,6 +121,8 @@ def override(config: _Config, options: Mapping[str, Any]) -> _Config:
     Raises:
         ConfigError: an option is unknown, or its value is outside its range.
     """
+    if not isinstance(config, (SamplingParams, EngineConfig)):
+        raise ConfigError(f"params must be SamplingParams, got {config!r:.80}; options go in by name")
     known = [f.name for f in fields(config)]
     for name in options:
         if name not in known:
@@ -128,6 +130,12 @@ def override(config: _Config, options: Mapping[str, Any]) -> _Config:
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
             raise ConfigError(f"unknown option {name!r}{hint}")
     return replace(config, **options) if options else config
+
+
+def fields_set(config: SamplingParams) -> set[str]:
+    """The options that differ from their defaults."""
+    plain = SamplingParams()
+    return {f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)}
 
 
 def _as_tuple(name: str, value: Any) -> tuple[Any, ...]:

@@ -10,12 +10,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-from ovgen.config import EngineConfig, SamplingParams, override
+from ovgen.config import EngineConfig, SamplingParams, fields_set, override
 from ovgen.engine.loop import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import RequestError, TokenizerError
-from ovgen.loader import load
+from ovgen.loader import Source, load
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.runtime.device import check_device
 from ovgen.runtime.forms import Form, check_form, make_runner
@@ -23,7 +23,7 @@ from ovgen.text import Detokenizer
 
 __all__ = ["LLM", "Message", "Prompt"]
 
-_PLAIN = SamplingParams()
+_UNKNOWN_CONTEXT = 2048  # tokens, where a model does not say what it was trained on
 _TAIL = 8  # tokens of the prompt that can matter for how the first generated one is spelt
 _log = logging.getLogger("ovgen")
 
@@ -86,8 +86,7 @@ class LLM:
         self._source = source
         runner, self.fallbacks = make_runner(source.model, device, device_config or {}, form)
         self.form = runner.form
-        length = min(source.context_length, engine_config.max_model_len or source.context_length)
-        self.engine = Engine(runner, engine_config, length, source.eos_token_ids)
+        self.engine = Engine(runner, engine_config, _length(source, engine_config), source.eos_token_ids)
         self.load_time = time.perf_counter() - begin
 
     @overload
@@ -139,7 +138,7 @@ class LLM:
 
         Closing the iterator, or leaving its loop, ends the request and frees its cache.
         """
-        return self._stream(self._prepare(prompt, override(params or self.default_params, sampling)))
+        return self._stream(self._prepare(prompt, self._params(params, sampling, 1)[0]))
 
     def chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
@@ -190,7 +189,9 @@ class LLM:
         count: int,
     ) -> list[SamplingParams]:
         if params is None or isinstance(params, SamplingParams):
-            return [override(params or self.default_params, sampling)] * count
+            chosen = override(params or self.default_params, sampling)
+            _report_ignored(chosen, sampling if params is None else fields_set(chosen))
+            return [chosen] * count
         if len(params) != count:
             raise RequestError(f"{len(params)} params were given for {count} prompts: give one for all, or one each")
         return [override(each, sampling) for each in params]
@@ -209,11 +210,6 @@ class LLM:
                 self.engine.abort(request)  # does nothing, unless one of them failed
 
     def _prepare(self, prompt: Prompt, params: SamplingParams) -> Request:
-        ignored = [
-            name for name in ("top_k", "top_p", "min_p", "typical_p") if getattr(params, name) != getattr(_PLAIN, name)
-        ]
-        if params.greedy and ignored:
-            _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
         if self.tokenizer is None:
             if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
                 raise RequestError(f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words")
@@ -233,7 +229,10 @@ class LLM:
         ids: list[Sequence[int]] = []
         for word in params.bad_words:
             if isinstance(word, str):
-                ids += [self.tokenizer.encode(w, add_special_tokens=False) for w in (word, f" {word}")]
+                spelt = [self.tokenizer.encode(w, add_special_tokens=False) for w in (word, f" {word}")]
+                if not any(spelt):
+                    raise RequestError(f"bad_words: the tokenizer has no tokens for {word!r}")
+                ids += [tokens for tokens in spelt if tokens]
             else:
                 ids.append(word)
         return ids
@@ -248,13 +247,29 @@ class LLM:
     def _drive(self, request: Request) -> Generator[Piece, None, None]:
         """Run the engine until the request has ended; all the others move on along with it."""
         while True:
+            done = request.done  # asked first: what another thread emits after this is read in the next round
             while request.pieces:
                 yield request.pieces.popleft()
             if request.error is not None:
                 raise request.error
-            if request.done:
+            if done:
                 return
             self.engine.step()
+
+
+def _length(source: Source, config: EngineConfig) -> int:
+    """The longest sequence: the model's context, or less if that is wanted."""
+    if source.context_length is not None:
+        return min(source.context_length, config.max_model_len or source.context_length)
+    if config.max_model_len is None:
+        _log.warning("config.json names no context length; %d is taken, max_model_len sets it", _UNKNOWN_CONTEXT)
+    return config.max_model_len or _UNKNOWN_CONTEXT
+
+
+def _report_ignored(params: SamplingParams, asked: Iterable[str]) -> None:
+    ignored = [name for name in ("top_k", "top_p", "min_p", "typical_p") if name in asked]
+    if params.greedy and ignored:
+        _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
 
 
 class _NoText:
@@ -271,10 +286,9 @@ def _is_prompt(prompt: object) -> bool:
     """Whether this is one prompt (text, token ids) and not a list of prompts."""
     if isinstance(prompt, str):
         return True
-    if not isinstance(prompt, Iterable):
+    if not hasattr(prompt, "__len__") or not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
         raise RequestError(f"a prompt is text or a list of token ids, got {type(prompt).__name__}")
-    first = next(iter(prompt), None)
-    return first is None or isinstance(first, Integral)
+    return len(prompt) == 0 or isinstance(prompt[0], Integral)
 
 
 def _bar(requests: list[Request]) -> Iterable[Request]:

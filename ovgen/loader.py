@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,7 @@ __all__ = ["Source", "load"]
 
 _IR = "openvino_model.xml"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-_UNKNOWN_CONTEXT = 2048
 _SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
-_log = logging.getLogger("ovgen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Source:
         path: its folder.
         model: the causal LM form, stateful.
         config: ``config.json``; empty where there is none.
-        context_length: the longest sequence that the model takes.
+        context_length: the longest sequence that the model takes; None where ``config.json`` does not say.
         eos_token_ids: tokens that end a text.
         params: sampling defaults from ``generation_config.json``, else greedy.
         tokenizer: None where the folder has none: token ids go in and come out then.
@@ -46,7 +43,7 @@ class Source:
     path: Path
     model: ov.Model
     config: Mapping[str, Any]
-    context_length: int
+    context_length: int | None
     eos_token_ids: frozenset[int]
     params: SamplingParams
     tokenizer: Tokenizer | None
@@ -74,7 +71,7 @@ def load(path: str | Path) -> Source:
         ModelError: the model is damaged or not supported.
         TokenizerError: its tokenizer or chat template is damaged.
     """
-    folder = Path(path).expanduser()
+    folder = Path(path).expanduser().absolute()  # it is read again when a session is saved
     _check_folder(folder)
     model, config = _read(folder)
     generation = _optional_json(folder / "generation_config.json")
@@ -120,12 +117,11 @@ def _optional_json(path: Path) -> Mapping[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _context_length(config: Mapping[str, Any]) -> int:
+def _context_length(config: Mapping[str, Any]) -> int | None:
     for key in _CONTEXT_KEYS:
         if isinstance(config.get(key), int) and config[key] > 0:
             return int(config[key])
-    _log.warning("config.json names no context length; %d is assumed, max_model_len sets it", _UNKNOWN_CONTEXT)
-    return _UNKNOWN_CONTEXT
+    return None
 
 
 def _eos(generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer | None) -> frozenset[int]:
@@ -133,7 +129,10 @@ def _eos(generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: To
     own = None if tokenizer is None else tokenizer.eos_token_id
     for found in (generation.get("eos_token_id"), config.get("eos_token_id"), own):
         if found is not None:
-            return frozenset([found] if isinstance(found, int) else found)
+            ids = found if isinstance(found, list) else [found]
+            if not all(isinstance(token, int) for token in ids):
+                raise ModelError(f"eos_token_id must be a token id or a list of them, got {found!r:.80}")
+            return frozenset(ids)
     return frozenset()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import venv
@@ -27,7 +28,7 @@ def python(extra: str = "") -> str:
     stamp = _VENV / f".installed-{extra or 'base'}"
     if not interpreter.exists():
         print(f"making {_VENV.name} ...", file=sys.stderr)
-        venv.create(_VENV, with_pip=True)
+        _create()
     if not stamp.exists() or stamp.read_text() != wanted:
         target = f"{ROOT}[{extra}]" if extra else str(ROOT)
         print(f"installing ovgen{f'[{extra}]' if extra else ''} into {_VENV.name} ...", file=sys.stderr)
@@ -36,6 +37,17 @@ def python(extra: str = "") -> str:
             sys.exit("the installation failed: see pip's message above")
         stamp.write_text(wanted)
     return str(interpreter)
+
+
+def _create() -> None:
+    """Make the environment, or leave nothing: half of one would be taken for a whole one the next time."""
+    try:
+        venv.create(_VENV, with_pip=True)
+    except BaseException as error:
+        shutil.rmtree(_VENV, ignore_errors=True)
+        if isinstance(error, subprocess.CalledProcessError):
+            sys.exit("this Python cannot make virtual environments: install its venv and pip (Debian: python3-venv)")
+        raise
 
 
 def run(*command: str) -> None:

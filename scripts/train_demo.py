@@ -38,6 +38,7 @@ except ImportError as error:  # told in main(), so that --help works without the
 VOCAB = 4096
 CONTEXT = 1024
 SPECIAL = [stories.BOS, stories.EOS, stories.USER, stories.ASSISTANT]  # ids 0 to 3
+BOS_ID = 0
 COMMON = 250  # this many of the most frequent tokens are common words and punctuation
 COPY_WEIGHT = 10  # how much a repeated name counts in the first part of the training
 HELD_OUT_SEED = 1_000_003  # added to the seed: held-out stories come from another stream
@@ -232,13 +233,15 @@ def loss_of(params: Params, block: Tensor, shape: Shape, weights: Tensor | None 
 
 
 def copy_weights(block: Tensor, rare: Tensor, weight: float) -> Tensor:
-    """``weight`` for a rare token that stood in its row before, and 1 for others: (batch, length).
+    """``weight`` for a rare token that stood in its document before, and 1 for others: (batch, length).
 
     Names and things of a story are a hundredth of its tokens. ``rare`` (VOCAB,) is true for what is not a
     common word; ``block`` is (batch, length + 1).
     """
-    targets, before = block[:, 1:, None], block[:, None, :-1]
-    repeated = (targets == before).tril().any(-1) & rare[block[:, 1:]]
+    document = (block == BOS_ID).cumsum(1)
+    here = document[:, 1:, None] == document[:, None, :-1]  # (batch, length, length), and so are the next two
+    seen = (block[:, 1:, None] == block[:, None, :-1]) & here
+    repeated = seen.tril().any(-1) & rare[block[:, 1:]]
     return 1 + (weight - 1) * repeated
 
 
@@ -246,9 +249,10 @@ def copy_weights(block: Tensor, rare: Tensor, weight: float) -> Tensor:
 
 
 def blocks(tokens: Tensor, length: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` stretches of ``length + 1`` tokens, cut anywhere: (count, length + 1)."""
-    starts = torch.randint(len(tokens) - length - 1, (count, 1), generator=generator)
-    return tokens[starts + torch.arange(length + 1)]
+    """``count`` stretches of ``length + 1`` tokens that begin where a document does: (count, length + 1)."""
+    begins = (tokens[: -length - 1] == BOS_ID).nonzero()  # (documents, 1)
+    chosen = torch.randint(len(begins), (count,), generator=generator)
+    return tokens[begins[chosen] + torch.arange(length + 1)]
 
 
 def perplexity(params: Params, tokens: Tensor, shape: Shape, count: int) -> float:
@@ -287,10 +291,10 @@ def train(shape: Shape, options: argparse.Namespace, steps: int, tokenizer: Toke
         for group in optimizer.param_groups:
             warmup, cosine = min(1.0, (step + 1) / options.warmup), 0.5 * (1 + math.cos(math.pi * step / steps))
             group["lr"] = shape.lr * warmup * cosine
-        length = 512 if step < 0.9 * steps else CONTEXT
+        length = 256 if step < 0.7 * steps else 512 if step < 0.9 * steps else CONTEXT
         generator = torch.Generator().manual_seed(options.seed * 1_000_000 + step)
         block = blocks(data[0], length, max(1, options.batch_tokens // length), generator)
-        weight = 1 + (COPY_WEIGHT - 1) * min(1.0, max(0.0, (0.8 - step / steps) / 0.4))  # falls to 1 in the end
+        weight = 1 + (COPY_WEIGHT - 1) * min(1.0, max(0.0, (0.5 - step / steps) / 0.2))  # falls to 1 in the end
         loss = compute_loss(params, block, shape, copy_weights(block, rare, weight))
         optimizer.zero_grad()
         loss.backward()

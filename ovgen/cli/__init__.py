@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -40,14 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         module.add_arguments(command)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # Windows writes files in a code page that lacks most characters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
     try:
         logging.basicConfig(format="%(levelname)s: %(message)s", level=env.log_level())
         return int(_COMMANDS[options.command].run(options))
-    except OvgenError as error:
-        print(f"ovgen: error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output, `head` for one, has gone
         sys.stderr.close()
+        return 1
+    except (OvgenError, OSError, UnicodeError) as error:
+        print(f"ovgen: error: {error}", file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options
-from ovgen.errors import RequestError
+from ovgen.errors import OvgenError
 from ovgen.llm import LLM
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             messages.append({"role": "user", "content": text})
             try:
                 answer = _answer(llm, messages, sampling)
-            except RequestError as error:  # the conversation outgrew the context, or the template objects
+            except OvgenError as error:  # the conversation outgrew the context, say, or the template objects
                 print(f"ovgen: {error} (/reset starts over)", file=sys.stderr)
                 messages.pop()
             else:
@@ -71,14 +71,12 @@ def _read() -> str | None:
 def _answer(llm: LLM, messages: list[dict[str, str]], sampling: dict[str, Any]) -> str:
     """Stream an answer; what was said until Ctrl-C stays part of the conversation."""
     text = ""
-    stream = llm.stream_chat(messages, **sampling)
     try:
-        for piece in stream:
-            print(piece.text, end="", flush=True)
-            text += piece.text
+        with contextlib.closing(llm.stream_chat(messages, **sampling)) as stream:
+            for piece in stream:
+                print(piece.text, end="", flush=True)
+                text += piece.text
     except KeyboardInterrupt:
         print(" [stopped]", end="")
-    finally:
-        stream.close()
-        print(flush=True)
+    print(flush=True)
     return text.strip()

@@ -1,4 +1,4 @@
-"""Command-line options that several commands share; those of `SamplingParams` are made from its fields."""
+"""Command-line options that commands share; those of `SamplingParams` and `EngineConfig` come from their fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovgen.cli.terminal import status
-from ovgen.config import SamplingParams
+from ovgen.config import EngineConfig, SamplingParams
 from ovgen.errors import ConfigError
 from ovgen.llm import LLM
 from ovgen.resources import bundled_model
@@ -39,6 +39,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "paged", "stateful"),
         help="how the model runs (default: auto)",
     )
+    _add_fields(parser.add_argument_group("engine"), EngineConfig)
 
 
 def load_model(options: argparse.Namespace) -> LLM:
@@ -51,27 +52,15 @@ def load_model(options: argparse.Namespace) -> LLM:
         config[name] = value
     path = Path(options.model or bundled_model())
     with status(f"Loading {path.name}"):
-        return LLM(path, device=options.device, device_config=config, form=options.form)
+        return LLM(
+            path, device=options.device, device_config=config, form=options.form, **_given(options, EngineConfig)
+        )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """One option per field of `SamplingParams`; those not given stay as the model's defaults are."""
     group = parser.add_argument_group("sampling (defaults: the model's generation_config.json, else greedy)")
-    for field in fields(SamplingParams):
-        if field.name in _PYTHON_ONLY:
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        text = field.metadata["help"].replace("%", "%%")
-        kind = str(field.type)
-        if kind == "bool":
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif kind.startswith("tuple"):
-            item: Callable[[str], Any] = int if kind == "tuple[int, ...]" else str
-            group.add_argument(
-                flag, action="append", type=item, default=None, metavar="VALUE", help=f"{text}; repeatable"
-            )
-        else:
-            group.add_argument(flag, type=float if kind == "float" else int, metavar="N", default=None, help=text)
+    _add_fields(group, SamplingParams)
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -80,10 +69,30 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: a value is outside its range.
     """
-    names = [field.name for field in fields(SamplingParams)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    given = _given(options, SamplingParams)
     SamplingParams(**given)
     return given
+
+
+def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | type[EngineConfig]) -> None:
+    for field in fields(kind):
+        if field.name in _PYTHON_ONLY:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        text = field.metadata["help"].replace("%", "%%")
+        annotation = str(field.type)
+        if annotation == "bool":
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif annotation.startswith("tuple"):
+            item: Callable[[str], Any] = int if annotation == "tuple[int, ...]" else str
+            group.add_argument(flag, action="append", type=item, metavar="VALUE", help=f"{text}; repeatable")
+        else:
+            group.add_argument(flag, type=float if annotation == "float" else int, metavar="N", help=text)
+
+
+def _given(options: argparse.Namespace, kind: type[SamplingParams] | type[EngineConfig]) -> dict[str, Any]:
+    names = [field.name for field in fields(kind)]
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
 
 
 def to_json(value: object) -> str:

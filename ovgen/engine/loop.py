@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import index
 
 import numpy as np
@@ -17,7 +17,14 @@ from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.request import Request, TextStream
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
-from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
+from ovgen.errors import (
+    CacheFullError,
+    ContextLengthError,
+    DeviceError,
+    GenerationError,
+    OvgenError,
+    RequestError,
+)
 from ovgen.metrics import RequestMetrics
 from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Sampler, SamplerState, StopStrings, token_logprobs
@@ -49,6 +56,7 @@ class Engine:
         self._sampler = Sampler()
         self._room = 0  # blocks that the runner has memory for
         self._flying: Plan | None = None  # the step that the device works on
+        self._busy = False  # a step is being taken: its logits are still in use
         self._unemitted: deque[Request] = deque()  # have sampled tokens that are not text yet
 
     def prepare(
@@ -89,7 +97,7 @@ class Engine:
         with self.lock:
             if not request.finished:
                 request.finish_reason = "abort"
-                self._forget(request)
+            self._forget(request)
 
     def step(self) -> None:
         """Take the results of the step in flight, start the next one, and emit meanwhile.
@@ -100,25 +108,21 @@ class Engine:
         Raises:
             DeviceError: the device failed.
         """
-        with self.lock:
-            try:
-                self._land()
-                self._launch(self.scheduler.plan())
-                self._emit()
-            except BaseException:
-                self._recover()
-                raise
+        with self._turn():
+            self._land()
+            self._launch(self.scheduler.plan())
+            self._emit()
 
     def compute(self, sequence: KVSequence, token_ids: Sequence[int], rows: int) -> NDArray[np.float32]:
         """Append tokens to a sequence outside the schedule: logits ``(rows, vocab)`` float32 of the last ``rows``.
 
+        ``token_ids`` are `checked`.
+
         Raises:
-            RequestError: there are no tokens, or an id is out of range.
             ContextLengthError: the sequence would be longer than the model's context.
             CacheFullError: the cache has no room; the sequence is as before.
             DeviceError: the device failed; the sequence is as before.
         """
-        token_ids = self.checked(token_ids)
         start = len(sequence.tokens)
         if start + len(token_ids) > self.max_model_len:
             raise ContextLengthError(
@@ -163,21 +167,28 @@ class Engine:
             CacheFullError: the cache has no room.
             ValueError: the data are not of that length.
         """
-        sequence = KVSequence(list(tokens))
+        sequence = KVSequence(self.checked(tokens))
+        if len(tokens) > self.max_model_len:
+            raise ValueError(f"{len(tokens)} tokens are more than the context of {self.max_model_len}")
         with self.lock:
             self.drain()
             self._make_room(sequence, len(tokens))
             sequence.computed = len(tokens)
             try:
                 self.runner.import_cache(sequence.number, sequence.blocks, data)
-            except ValueError:
+            except BaseException:
                 self.release(sequence)
                 raise
         return sequence
 
     def drain(self) -> None:
-        """Take the results of the step in flight, and leave the device idle."""
-        with self.lock:
+        """Take the results of the step in flight, and leave the device idle.
+
+        Raises:
+            DeviceError: the device failed; running requests are put back to be computed again.
+            RequestError: called from inside a step, by a logits processor.
+        """
+        with self._turn():
             self._land()
             self._emit()
 
@@ -197,6 +208,21 @@ class Engine:
             if not 0 <= token < self.runner.vocab_size:
                 raise RequestError(f"token id {token} is not in the vocabulary of {self.runner.vocab_size}")
         return ids
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """The lock, for one step from its beginning to its end; what fails in between puts all requests back."""
+        with self.lock:
+            if self._busy:
+                raise RequestError("a logits processor cannot run the model that it is called from")
+            self._busy = True
+            try:
+                yield
+            except BaseException:
+                self._recover()
+                raise
+            finally:
+                self._busy = False
 
     def _length_limit(self, prompt: int, params: SamplingParams) -> int:
         """At how many tokens a request with a prompt of this length ends."""
@@ -255,7 +281,7 @@ class Engine:
             if request.wants_prompt_logprobs():
                 self._keep_prompt_logprobs(request, logits[row - item.rows : row])
             request.sequence.computed += item.count
-            if not request.remaining:
+            if request.error is None and not request.remaining:
                 sampled.append((row - 1, request))
         if sampled:
             self._sample(logits, sampled)
@@ -278,7 +304,10 @@ class Engine:
         """Turn new tokens into text; a stop string found there ends a request that is already in the next step."""
         while self._unemitted:
             request = self._unemitted.popleft()
-            request.emit()
+            try:
+                request.emit()
+            except OvgenError as error:  # a detokenizer that runs on a device of its own
+                request.error = error
             if request.finished:
                 self._forget(request)
 
@@ -291,7 +320,11 @@ class Engine:
         end = min(start + len(rows) + 1, request.prompt_length)
         following = request.sequence.tokens[first + 1 : end]
         wanted = rows[first - start : first - start + len(following)]
-        entries.extend(token_logprobs(wanted, following, request.params.prompt_logprobs or 0))
+        try:
+            entries.extend(token_logprobs(wanted, following, request.params.prompt_logprobs or 0))
+        except GenerationError as error:
+            request.error = error
+            self._forget(request)
 
     def _forget(self, request: Request) -> None:
         self.scheduler.remove(request)
@@ -303,8 +336,11 @@ class Engine:
             self._flying = None
             self._settle()
         for request in reversed(list(self.scheduler.running)):
-            self.scheduler.preempt(request)
-            self.runner.release(request.sequence.number)
+            if request.finished:
+                self._forget(request)
+            else:
+                self.scheduler.preempt(request)
+                self.runner.release(request.sequence.number)
 
     def _settle(self) -> None:
         """Leave the device idle after a failure, which is the one that is raised."""

@@ -89,7 +89,7 @@ class Request:
 
     def emit(self) -> None:
         """Turn the fresh tokens into a piece; a stop string found in their text finishes the request."""
-        fresh, self.fresh = self.fresh, []
+        fresh = self.fresh
         text, hit = self.stops.feed(self.text.push([choice.token_id for choice in fresh]))
         if not hit and self.finish_reason is not None:
             tail, hit = self.stops.feed(self.text.flush())
@@ -100,6 +100,7 @@ class Request:
         logprobs = tuple(choice.logprobs for choice in fresh if choice.logprobs) if wants else None
         tokens = tuple(choice.token_id for choice in fresh)
         self.pieces.append(Piece(text, tokens, self.metrics, logprobs, self.finish_reason))
+        self.fresh = []  # last: another thread takes a finished request without fresh tokens for complete
 
     def output(self, pieces: Sequence[Piece]) -> GenerationOutput:
         """The whole result of a finished request, given all the pieces it emitted."""

@@ -85,6 +85,7 @@ class Scheduler:
     def _take(self, request: Request, budget: int, plan: Plan) -> int:
         """Plan up to ``budget`` tokens of a running request, at the cost of younger ones; returns how many."""
         count = min(request.remaining, budget)
+        assert count > 0, "a running request has nothing to compute"
         while not self._reserve(request, count, plan):
             youngest = self.running[-1]
             self.preempt(youngest)

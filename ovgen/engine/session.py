@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from ovgen.engine.loop import Engine
 from ovgen.engine.sequence import KVSequence
-from ovgen.errors import CacheFileError, RequestError
+from ovgen.errors import CacheFileError, CacheFullError, RequestError
 
 __all__ = ["Session"]
 
@@ -63,10 +62,11 @@ class Session:
             ContextLengthError: the sequence would be longer than the model's context.
             CacheFullError: the cache has no room left; the session is as before.
         """
-        count = len(token_ids) if rows is None else rows
-        if not 0 <= count <= len(token_ids):
-            raise RequestError(f"rows must be from 0 to the {len(token_ids)} tokens given, got {rows}")
-        return self._engine.compute(self._sequence, token_ids, count)
+        ids = self._engine.checked(token_ids)
+        count = len(ids) if rows is None else rows
+        if not isinstance(count, int) or not 0 <= count <= len(ids):
+            raise RequestError(f"rows must be from 0 to the {len(ids)} tokens given, got {rows}")
+        return self._engine.compute(self._sequence, ids, count)
 
     def trim(self, length: int) -> None:
         """Rewind: keep the first ``length`` tokens and forget the rest.
@@ -74,7 +74,7 @@ class Session:
         Raises:
             RequestError: the session is not that long.
         """
-        if not 0 <= length <= len(self):
+        if not isinstance(length, int) or not 0 <= length <= len(self):
             raise RequestError(f"cannot keep {length} of {len(self)} tokens")
         self._engine.trim(self._sequence, length)
 
@@ -136,15 +136,14 @@ class Session:
                 session._check_header(header, path)
                 tokens = file["tokens"].tolist()
                 data = [file[name] for name in sorted(file.files) if name.startswith("cache_")]
+            if tokens:
+                session._sequence = engine.adopt(tokens, data)
         except FileNotFoundError:
             raise CacheFileError(f"no saved session at {path}") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (CacheFileError, CacheFullError):
+            raise
+        except Exception as error:  # whatever zip, JSON and numpy make of bytes that are not what `save` writes
             raise CacheFileError(f"{path} is not a saved session, or is damaged: {error}") from error
-        if tokens:
-            try:
-                session._sequence = engine.adopt(tokens, data)
-            except ValueError as error:  # arrays that are whole, but not of the shapes that the header promises
-                raise CacheFileError(f"{path} is damaged: {error}") from error
         return session
 
     def _header(self) -> dict[str, object]:

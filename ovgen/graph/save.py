@@ -55,6 +55,7 @@ def save_ir(model: ov.Model, folder: Path, config: Mapping[str, Any], source_fol
         ConfigError: ``folder`` exists and is not an empty folder.
         OSError: the disk is full, or the place cannot be written to.
     """
+    folder = Path(os.path.abspath(folder))  # "." has no name to put a temporary folder beside
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not an empty folder: choose another or remove it first")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,15 @@ import openvino as ov
 
 from ovgen.errors import ConfigError, DeviceError
 
-__all__ = ["check_device", "compile_model", "core", "device_errors", "list_devices", "wait_before_freeing"]
+__all__ = [
+    "check_device",
+    "compile_model",
+    "core",
+    "device_errors",
+    "list_devices",
+    "wait_before_freeing",
+    "wait_quietly",
+]
 
 # Devices that OpenVINO offers on top of the physical ones; `Core.available_devices` does not list them.
 _VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
@@ -33,8 +41,11 @@ def check_device(device: str) -> None:
     """Say at once that a device is absent, not after a model has been read.
 
     Raises:
+        ConfigError: it is not a name.
         DeviceError: OpenVINO does not find the device; the message lists those that it finds.
     """
+    if not isinstance(device, str):
+        raise ConfigError(f"device must be the name of one device, got {device!r}")
     found = core().available_devices
     base = device.split(":")[0].split(".")[0]
     if base not in _VIRTUAL and base not in {name.split(".")[0] for name in found}:
@@ -64,7 +75,7 @@ def wait_before_freeing(owner: object, request: ov.InferRequest) -> None:
 
     This happens whenever a stream is left and its model with it: at the end of the program, for one.
     """
-    weakref.finalize(owner, _wait_quietly, request)
+    weakref.finalize(owner, wait_quietly, request)
 
 
 @contextmanager
@@ -76,8 +87,9 @@ def device_errors(device: str) -> Iterator[None]:
         raise DeviceError(f"{device} failed while it ran the model: {_first_lines(error)}") from error
 
 
-def _wait_quietly(request: ov.InferRequest) -> None:
-    with suppress(RuntimeError):  # a failure of a step whose results nobody will read
+def wait_quietly(request: ov.InferRequest) -> None:
+    """Wait for an inference whose results, or failure, nobody will read."""
+    with suppress(RuntimeError):
         request.wait()
 
 

@@ -9,9 +9,8 @@ from typing import Any, Literal, get_args
 
 import openvino as ov
 
-from ovgen.errors import ConfigError, DeviceError
+from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.graph.passes import select_rows, to_paged
-from ovgen.graph.private import TransformationError
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
 from ovgen.runtime.stateful import StatefulRunner
@@ -21,6 +20,7 @@ __all__ = ["Fallback", "Form", "check_form", "make_runner"]
 Form = Literal["auto", "paged", "stateful"]
 """``auto`` is paged, and stateful where that cannot be built."""
 
+_INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx"}
 _log = logging.getLogger("ovgen")
 
 
@@ -50,20 +50,33 @@ def make_runner(
     Raises:
         ConfigError: the device refuses a property.
         DeviceError: the device refuses the model.
-        TransformationError: ``form="paged"`` and the model cannot be brought into it.
+        UnsupportedModelError: the model has inputs or variables that are unknown, or ``form="paged"`` and it cannot
+            be brought into that form.
     """
-    fallbacks: tuple[Fallback, ...] = ()
-    if form != "stateful":
-        try:
-            return PagedRunner(to_paged(model), device, config), ()
-        except (TransformationError, DeviceError) as error:
-            if form == "paged":
-                raise
-            fallbacks = (Fallback("the paged form", "the stateful form", str(error)),)
-    runner = StatefulRunner(_with_rows(model), device, config)
-    for fallback in fallbacks:
-        _log.warning("%s", fallback)
-    return runner, fallbacks
+    _check_inputs(model)
+    if form == "stateful":
+        return StatefulRunner(_with_rows(model), device, config), ()
+    try:
+        return PagedRunner(to_paged(model), device, config), ()
+    except (UnsupportedModelError, DeviceError) as error:
+        if form == "paged":
+            raise
+        fallback = Fallback("the paged form", "the stateful form", str(error))
+    _log.warning("%s", fallback)
+    return StatefulRunner(_with_rows(model), device, config), (fallback,)
+
+
+def _check_inputs(model: ov.Model) -> None:
+    inputs = {port.get_any_name() for port in model.inputs}
+    if inputs - _INPUTS:
+        raise UnsupportedModelError(
+            f"the model has inputs that are not known: {', '.join(sorted(inputs - _INPUTS))}; "
+            f"there are: {', '.join(sorted(_INPUTS))}, and the KV cache"
+        )
+    for sink in model.get_sinks():
+        shape = sink.get_input_partial_shape(0)  # (batch, heads, length, head_dim)
+        if shape.rank.is_dynamic or len(shape) != 4 or shape[1].is_dynamic or shape[3].is_dynamic:
+            raise UnsupportedModelError(f"{sink.get_friendly_name()} keeps {shape}, which is not keys or values")
 
 
 def _with_rows(model: ov.Model) -> ov.Model:

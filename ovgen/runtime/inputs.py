@@ -33,8 +33,8 @@ class InputBuffer:
         """Make ``values`` ``(n,)`` what the next inference reads."""
         n = len(values)
         if n > len(self._data):
+            self._bound = -1  # first: if this is interrupted, the old memory is still bound and still here
             self._data = np.zeros(1 << (n - 1).bit_length(), self._data.dtype)
-            self._bound = -1
         self._data[:n] = values
         if n != self._bound:
             view = self._data[:n].reshape((*self._leading, n))

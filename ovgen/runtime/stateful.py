@@ -15,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.graph.passes import ROWS_INPUT
-from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
+from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.runner import Chunk
 
@@ -50,7 +50,8 @@ class StatefulRunner:
         self._running: list[_State] = []
         shapes = sorted((v.name, tuple(v.state.shape)[1::2]) for v in self._spare[0].request.query_state())
         self.bytes_per_block = 4 * self.block_size * sum(heads * dim for _, (heads, dim) in shapes)
-        self.cache_layout = f"stateful f32 {[shape for _, shape in shapes]}"
+        precision = self.compiled.get_property("KV_CACHE_PRECISION").get_type_name() if device == "CPU" else "default"
+        self.cache_layout = f"stateful {precision} {[shape for _, shape in shapes]}"
 
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Queue one inference per chunk."""
@@ -83,7 +84,8 @@ class StatefulRunner:
             with device_errors(self._device):
                 state.request.wait()
             rows.append(state.request.get_tensor("logits").data.reshape(-1, self.vocab_size))
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        nothing = np.empty((0, self.vocab_size), np.float32)
+        return rows[0] if len(rows) == 1 else np.concatenate([nothing, *rows])
 
     def resize(self, num_blocks: int) -> None:
         """Nothing to do: the plugin grows its own cache."""
@@ -112,7 +114,7 @@ class StatefulRunner:
         """Empty the sequence's request and keep it for another."""
         state = self._states.pop(sequence, None)
         if state is not None:
-            state.request.wait()
+            wait_quietly(state.request)
             state.request.reset_state()
             state.length = 0
             self._spare.append(state)

@@ -163,14 +163,16 @@ def _check_id(option: str, token_id: int, row: Logits) -> None:
 
 
 def _call(processor: LogitsProcessor, ids: list[int], row: Logits) -> None:
-    """Run a user's function, and turn whatever goes wrong in it into the request's own error."""
+    """Run a user's function, and turn whatever goes wrong in it into the request's own error.
+
+    It gets copies: the row is the infer request's memory, and both are ours to go on with.
+    """
     name = getattr(processor, "__name__", type(processor).__name__)
     try:
-        result = processor(ids, row)
+        result = processor(list(ids), row.copy())
     except Exception as error:
         raise GenerationError(f"logits processor {name} failed: {error!r}") from error
     if not isinstance(result, np.ndarray) or result.shape != row.shape or result.dtype != np.float32:
         got = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else repr(result)
         raise GenerationError(f"logits processor {name} must return float32 {row.shape}, got {got}")
-    if result is not row:
-        np.copyto(row, result)
+    np.copyto(row, result)

@@ -40,19 +40,21 @@ class FakeRunner:
     def __init__(self) -> None:
         self.memory = np.full((0, self.block_size), -1, np.int64)  # (blocks, tokens of a block)
         self.steps: list[list[Chunk]] = []
-        self.fail_next: Exception | None = None
+        self.fail: dict[str, BaseException] = {}  # method -> what it raises, once
+        self._logits = np.zeros((0, VOCAB), np.float32)  # one buffer, as an infer request has
         self._flying: list[Chunk] | None = None
 
     def start(self, chunks: Sequence[Chunk]) -> None:
         assert self._flying is None, "a step was started before the last one was waited for"
+        assert all(chunk.token_ids for chunk in chunks), "a chunk without tokens"
+        self._fail("start")
+        self._logits[:] = np.nan  # whoever still looks at the last step's logits shall notice
         self._flying = list(chunks)
         self.steps.append(self._flying)
 
     def wait(self) -> NDArray[np.float32]:
         chunks, self._flying = self._flying or [], None  # waiting for an idle request is allowed
-        if self.fail_next is not None:
-            error, self.fail_next = self.fail_next, None
-            raise error
+        self._fail("wait")
         rows = []
         for chunk in chunks:
             end = chunk.past + len(chunk.token_ids)
@@ -61,12 +63,20 @@ class FakeRunner:
             cached = self.memory[list(chunk.blocks)].reshape(-1)[:end].tolist()
             assert -1 not in cached, "a token was never computed"
             rows += [cached[: end - chunk.rows + 1 + i] for i in range(chunk.rows)]
-        logits = np.zeros((len(rows), VOCAB), np.float32)
+        if len(rows) > len(self._logits):
+            self._logits = np.zeros((len(rows), VOCAB), np.float32)
+        logits = self._logits[: len(rows)]
+        logits[:] = 0
         for row, tokens in enumerate(rows):
             logits[row, next_token(tokens)] = 5.0
         return logits
 
+    def _fail(self, method: str) -> None:
+        if method in self.fail:
+            raise self.fail.pop(method)
+
     def resize(self, num_blocks: int) -> None:
+        self._fail("resize")
         grown = np.full((num_blocks, self.block_size), -1, np.int64)
         grown[: len(self.memory)] = self.memory
         self.memory = grown

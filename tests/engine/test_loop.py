@@ -168,29 +168,109 @@ def test_without_a_length_a_small_cache_is_the_limit() -> None:
     assert (len(generated(request)), request.finish_reason) == (6, "length")
 
 
-def test_a_failed_device_is_reported_and_the_requests_can_go_on() -> None:
+@pytest.mark.parametrize("method", ["start", "wait", "resize"])
+def test_a_failed_device_is_reported_and_the_requests_can_go_on(method: str) -> None:
     engine = make_engine()
-    request = submit(engine, [1, 2, 3])
-    engine.step()
-    engine.step()
-    fake(engine).fail_next = DeviceError("it broke")
+    requests = [submit(engine, [i] * 50, max_new_tokens=20) for i in range(3)]
+    fake(engine).fail[method] = DeviceError("it broke")
     with pytest.raises(DeviceError, match="it broke"):
-        engine.step()
-    finish(engine, request)
-    assert generated(request) == continuation([1, 2, 3], 10)
+        finish(engine, *requests)
+    finish(engine, *requests)
+    assert [generated(r) for r in requests] == [continuation([i] * 50, 20) for i in range(3)]
     assert engine.pool.used == 0
 
 
-def test_an_interrupt_in_mid_step_loses_nothing() -> None:
+@pytest.mark.parametrize("place", ["start", "wait", "sample", "emit", "drain"])
+def test_an_interrupt_anywhere_in_a_step_loses_nothing(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = make_engine()
     requests = [submit(engine, [i, 2, 3]) for i in range(3)]
     for _ in range(3):
         engine.step()
-    fake(engine).fail_next = KeyboardInterrupt()  # type: ignore[assignment]
+    if place in ("start", "wait"):
+        fake(engine).fail[place] = KeyboardInterrupt()
+    else:
+        interrupt_once(monkeypatch, *((Request, "emit") if place == "emit" else (engine._sampler, "sample")))
+    session = Session(engine, lambda: "m")
     with pytest.raises(KeyboardInterrupt):
-        engine.step()
+        session.forward([1]) if place == "drain" else engine.step()
     finish(engine, *requests)
     assert [generated(r) for r in requests] == [continuation([i, 2, 3], 10) for i in range(3)]
+    assert engine.pool.used == 0
+
+
+def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    """The next call of a method is interrupted before it does anything."""
+    original = getattr(owner, name)
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.setattr(owner, name, original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def test_nan_in_prompt_logprobs_fails_that_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine()
+    good = submit(engine, [2])
+    bad = submit(engine, [1, 2, 3], prompt_logprobs=1)
+    original = fake(engine).wait
+
+    def wait() -> Any:
+        logits = original()
+        logits[-3:-1] = np.nan  # rows of the bad one's prompt
+        return logits
+
+    monkeypatch.setattr(engine.runner, "wait", wait)
+    engine.step()
+    engine.step()
+    monkeypatch.undo()
+    finish(engine, good, bad)
+    assert isinstance(bad.error, GenerationError)
+    assert generated(good) == continuation([2], 10)
+    assert engine.pool.used == 0
+
+
+def test_a_processor_may_keep_what_it_is_given() -> None:
+    kept: list[tuple[list[int], Any]] = []
+
+    def keep(token_ids: Any, logits: Any) -> Any:
+        kept.append((token_ids, logits))
+        return logits
+
+    engine = make_engine()
+    request = submit(engine, [1, 2], logits_processors=[keep], max_new_tokens=4)
+    finish(engine, request)
+    expected = [1, 2, *continuation([1, 2], 4)]
+    assert [ids for ids, _ in kept] == [expected[: 2 + i] for i in range(4)]
+    assert [int(logits.argmax()) for _, logits in kept] == expected[2:]
+
+
+def test_a_processor_cannot_run_the_model_that_calls_it() -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "m")
+
+    def recursive(token_ids: Any, logits: Any) -> Any:
+        session.forward([1])
+        return logits
+
+    bad, good = submit(engine, [1], logits_processors=[recursive]), submit(engine, [2])
+    finish(engine, bad, good)
+    assert "cannot run the model" in str(bad.error)
+    assert generated(good) == continuation([2], 10)
+
+
+def test_a_request_is_done_only_when_its_last_piece_can_be_read() -> None:
+    engine = make_engine()
+    request = submit(engine, [1], max_new_tokens=1)
+
+    class Watching(NoText):
+        def push(self, token_ids: Sequence[int]) -> str:
+            assert not request.done
+            return super().push(token_ids)
+
+    request.text = Watching()
+    finish(engine, request)
+    assert generated(request) == continuation([1], 1)
 
 
 def test_a_processor_that_fails_fails_its_own_request_only() -> None:
@@ -291,7 +371,7 @@ def test_session_survives_a_failed_device() -> None:
     engine = make_engine()
     session = Session(engine, lambda: "m")
     session.forward([1, 2])
-    fake(engine).fail_next = DeviceError("it broke")
+    fake(engine).fail["wait"] = DeviceError("it broke")
     with pytest.raises(DeviceError):
         session.forward([3, 4])
     assert session.forward([5]).argmax() == next_token([1, 2, 5])
@@ -322,7 +402,7 @@ def test_a_file_of_another_model_or_a_damaged_one_is_refused(tmp_path: Any) -> N
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[200] ^= 255
-    for content in (whole[:-200], whole[:100], b"", b"hello", bytes(damaged)):
+    for content in (whole[:-200], whole[:100], b"", b"hello", b"\x93NUMPY", bytes(damaged)):
         path.write_bytes(content)
         with pytest.raises(CacheFileError, match="damaged"):
             Session.load(engine, lambda: "one", path)
