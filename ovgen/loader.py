@@ -150,7 +150,7 @@ _SAMPLING_KEYS = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 
 
 def _default_params(generation: Mapping[str, Any]) -> SamplingParams:
-    """What generation_config.json sets; without ``do_sample``, HF generates greedily and so do we."""
+    """What generation_config.json sets, and no more (HF adds ``top_k=50``); greedy, as in HF, without ``do_sample``."""
     keys = _GREEDY_KEYS + (_SAMPLING_KEYS if generation.get("do_sample") else ())
     options = {key: generation[key] for key in keys if generation.get(key) is not None}
     if generation.get("do_sample"):

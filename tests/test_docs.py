@@ -25,6 +25,7 @@ def test_named_files_exist(page: Path) -> None:
         assert (ROOT / name).exists() or (ROOT / "ovgen" / name).exists() or name == "ovgen/_models", name
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), target
+    assert not re.search(r"@[A-Z_]+@", text), "a figure is missing"
 
 
 def test_the_readme_begins_with_the_two_commands_and_a_program() -> None:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import openvino as ov
@@ -36,7 +37,13 @@ _COMPANIONS = (
 )
 
 
-def save_ir(model: ov.Model, folder: Path, config: Mapping[str, Any], source_folder: Path) -> Path:
+def save_ir(
+    model: ov.Model,
+    folder: Path,
+    config: Mapping[str, Any],
+    source_folder: Path,
+    others: Mapping[str, ov.Model] = MappingProxyType({}),
+) -> Path:
     """Write ``model`` with its configuration, and copies of the tokenizer's files in ``source_folder``.
 
     Everything is written to a temporary folder beside ``folder``, which is then renamed: ``folder`` appears
@@ -47,6 +54,7 @@ def save_ir(model: ov.Model, folder: Path, config: Mapping[str, Any], source_fol
         folder: where to; may be an empty folder.
         config: the object of ``config.json``; empty to write none.
         source_folder: where the model came from.
+        others: further models, by the name of their file: ``openvino_tokenizer.xml``, for one.
 
     Returns:
         ``folder``.
@@ -62,12 +70,13 @@ def save_ir(model: ov.Model, folder: Path, config: Mapping[str, Any], source_fol
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         staging = Path(temporary) / folder.name  # made by mkdir, not mkdtemp, so that others may read it
         staging.mkdir()
-        ov.save_model(model, staging / IR_XML, compress_to_fp16=False)
+        for name, each in {IR_XML: model, **others}.items():
+            ov.save_model(each, staging / name, compress_to_fp16=False)
         if config:
             text = json.dumps(dict(config), indent=2, ensure_ascii=False)
             (staging / "config.json").write_text(text + "\n", "utf-8")
         for name in _COMPANIONS:
-            if (source_folder / name).is_file():
+            if (source_folder / name).is_file() and not (staging / name).exists():
                 shutil.copyfile(source_folder / name, staging / name)
         if folder.exists():
             folder.rmdir()  # empty, as checked; Windows does not rename onto a folder

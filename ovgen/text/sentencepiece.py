@@ -2,8 +2,8 @@
 
 Such a model holds pieces with scores and no merges: two neighbours are joined if their joint piece exists, the best
 score first. Ranking every way to split a piece in two by that piece's score gives `tokenizers` the same order, so
-one engine serves tokenizer.json, tokenizer.model and the pieces in a GGUF file alike. (OpenVINO's sentencepiece
-operations would need an inference request per call and the model file itself, which GGUF does not contain.)
+one engine serves tokenizer.json and tokenizer.model alike. (OpenVINO's sentencepiece operations would need an
+inference request per call.)
 
 What cannot be expressed exactly is refused: Unigram models, in which the two libraries break ties differently, and
 user-defined pieces in a model that puts a space before a text, since `tokenizers` would put one after each of them.

@@ -14,7 +14,7 @@ __all__ = ["PieceType", "SentencePieces", "read_pieces"]
 
 
 class PieceType(IntEnum):
-    """What a piece is for, numbered as in sentencepiece's files and in GGUF."""
+    """What a piece is for, numbered as in sentencepiece's files."""
 
     NORMAL = 1
     UNKNOWN = 2

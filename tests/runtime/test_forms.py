@@ -107,8 +107,8 @@ def test_the_cache_precision_is_the_users_choice(tiny_llama: Path, precision: st
     session.forward(IDS[:-1])
     logits = session.forward(IDS[-1:])
     assert precision in llm.engine.runner.cache_layout
-    error = np.abs(logits - exact[-1]).max() / np.abs(exact[-1]).max()
-    assert error < {"f32": 1e-5, "f16": 1e-2, "u8": 5e-2, "u4": 1.0}[precision]
+    close = np.corrcoef(logits[0], exact[-1])[0, 1]  # of the same token with everything cached and with nothing
+    assert close > {"f32": 0.999999, "f16": 0.99999, "u8": 0.999, "u4": 0.8}[precision]
     session.trim(5)
     session.save(tmp_path / "s.kv")
     again = llm.session(tmp_path / "s.kv")

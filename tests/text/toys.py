@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
+from ovgen.graph.tokenizer_export import tokenizer_models
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text.fast import FastTokenizer
 from ovgen.text.ir import IRTokenizer
 from ovgen.text.sentencepiece import from_tokenizer_model
 from ovgen.text.settings import TokenizerSettings, TokenSpec
-from tests.text.tokenizer_export import tokenizer_models
 
 TEXT = """Once upon a time, there was a little fox named Pip. Pip's friends said: "We're going to the sea!"
     They'd seen 3 whales, 15 dolphins & 127 herrings — all of them singing... the the the same old song?
