@@ -34,9 +34,9 @@ def status(text: str) -> Iterator[None]:
 
 def _tick(text: str, done: threading.Event) -> None:
     begin = time.monotonic()
-    shown = False
-    while not done.wait(_EVERY if shown else _FIRST):
-        shown = True
-        print(f"\r{text} ... {time.monotonic() - begin:.1f} s", end="", file=sys.stderr, flush=True)
-    if shown:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    line = ""
+    while not done.wait(_EVERY if line else _FIRST):
+        line = f"{text} ... {time.monotonic() - begin:.1f} s"
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+    if line:
+        print(f"\r{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
