@@ -4,7 +4,7 @@
 The models are Llamas in plain torch, trained on the stories of ``story_corpus.py`` and written as ordinary
 Hugging Face folders in f16. torch is needed here and nowhere else in the project.
 
-    python scripts/train_demo.py --out models                   # everything, about an hour on two CPU cores
+    python scripts/train_demo.py --out models                   # everything, under an hour on two CPU cores
     python scripts/train_demo.py --out /tmp/try --steps 300     # a quick try that already writes sentences
     python scripts/train_demo.py --out models --only draft      # the draft model alone
     python scripts/train_demo.py --out models --resume          # go on from the last checkpoint
@@ -339,7 +339,7 @@ def export(params: Params, shape: Shape, tokenizer: Tokenizer, folder: Path) -> 
     (folder / "model.safetensors").chmod(0o644)  # save_file leaves it readable by its owner alone
     _write_json(folder / "config.json", shape.config())
     generation = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
-    _write_json(folder / "generation_config.json", {**generation, "do_sample": True, "temperature": 0.7, "top_p": 0.95})
+    _write_json(folder / "generation_config.json", {**generation, "do_sample": True, "temperature": 0.5, "top_p": 0.95})
     save_tokenizer(tokenizer, folder)
 
 
@@ -350,11 +350,11 @@ def _options() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="where the two model folders are written")
     add("--only", choices=("main", "draft"), help="make one of the models (default: both)")
     add("--documents", type=int, default=40_000, help="documents to train on (default: %(default)s)")
-    add("--steps", type=int, default=2000, help="steps of the main model (default: %(default)s)")
+    add("--steps", type=int, default=2300, help="steps of the main model (default: %(default)s)")
     add("--draft-steps", type=int, default=1500, help="steps of the draft model (default: %(default)s)")
     add("--batch-tokens", type=int, default=2048, help="tokens of a step (default: %(default)s)")
     add("--warmup", type=int, default=100, help="steps of warm-up (default: %(default)s)")
-    add("--every", type=int, default=200, help="steps between checkpoints (default: %(default)s)")
+    add("--every", type=int, default=150, help="steps between checkpoints (default: %(default)s)")
     add("--seed", type=int, default=1, help="of the corpus and of training (default: %(default)s)")
     add("--device", default="cpu", help="torch device (default: %(default)s)")
     add("--work", type=Path, default=work, help="where checkpoints are kept (default: %(default)s)")
