@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _prompts(options: argparse.Namespace) -> list[str]:
     if options.file is None:
-        return [sys.stdin.read() if options.prompt == "-" else options.prompt]
+        return [sys.stdin.read().rstrip("\r\n") if options.prompt == "-" else options.prompt]
     try:
         lines = Path(options.file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -59,10 +59,11 @@ def _prompts(options: argparse.Namespace) -> list[str]:
 
 
 def _stream(llm: LLM, prompt: str, sampling: dict[str, Any]) -> None:
+    stream = llm.stream(prompt, **sampling)  # which refuses what cannot be, before anything is shown
     print(prompt, end="", flush=True)
     piece = None
     try:
-        for piece in llm.stream(prompt, **sampling):
+        for piece in stream:
             print(piece.text, end="", flush=True)
     finally:  # on Ctrl-C too: what was written stays, and so do its timings
         print(flush=True)

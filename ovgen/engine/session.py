@@ -103,7 +103,7 @@ class Session:
         """Write tokens and cache to a file, whole or not at all.
 
         Raises:
-            OSError: the file cannot be written.
+            CacheFileError: the file cannot be written.
         """
         target = Path(path)
         with self._engine.lock:
@@ -118,6 +118,8 @@ class Session:
             with open(partial, "wb") as file:
                 np.savez(file, **arrays)
             os.replace(partial, target)
+        except OSError as error:
+            raise CacheFileError(f"cannot write {target}: {error.strerror or error}") from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -32,8 +32,8 @@ def core() -> ov.Core:
     return ov.Core()
 
 
-def list_devices() -> dict[str, dict[str, str]]:
-    """Readable properties of every device OpenVINO finds here: name -> property -> value, as text."""
+def list_devices() -> dict[str, dict[str, Any]]:
+    """Properties of every device OpenVINO finds here: name -> property -> value, all of it plain data."""
     return {name: _properties(name) for name in core().available_devices}
 
 
@@ -93,14 +93,25 @@ def wait_quietly(request: ov.InferRequest) -> None:
         request.wait()
 
 
-def _properties(device: str) -> dict[str, str]:
-    properties = {}
+def _properties(device: str) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
     for name in core().get_property(device, "SUPPORTED_PROPERTIES"):
         try:
-            properties[str(name)] = str(core().get_property(device, name))
+            properties[str(name)] = _plain(core().get_property(device, name))
         except Exception as error:  # some are listed but cannot be read before a model is compiled
             properties[str(name)] = f"unreadable: {_first_lines(error)}"
     return dict(sorted(properties.items()))
+
+
+def _plain(value: Any) -> Any:
+    """OpenVINO's types and enumerations as text; numbers, flags and lists as they are."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value.get_type_name() if isinstance(value, ov.Type) else str(value)
 
 
 def _first_lines(error: BaseException) -> str:
