@@ -33,6 +33,9 @@ def python(extra: str = "") -> str:
         target = f"{ROOT}[{extra}]" if extra else str(ROOT)
         print(f"installing ovgen{f'[{extra}]' if extra else ''} into {_VENV.name} ...", file=sys.stderr)
         command = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # Puts the clone on the path itself. The default, an import hook, loses to a folder called "ovgen", such as the
+        # clone, where Python is started beside it.
+        command += ["--config-settings", "editable_mode=compat"]
         if subprocess.call([*command, "--editable", target]):
             sys.exit("the installation failed: see pip's message above")
         stamp.write_text(wanted)
