@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -180,3 +181,36 @@ def test_ctrl_c_ends_generate_within_a_step_and_without_a_traceback() -> None:
     assert process.returncode == 130
     assert b"Traceback" not in err
     assert b"interrupted" in err
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="cp1252"))
+
+
+def test_a_prompt_from_stdin_is_utf8_and_loses_its_line_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdin(monkeypatch, "Łucja\r\n".encode())
+    status, out, _ = run(capsys, "generate", "--json", "--max-new-tokens", "2", "-")
+    assert (status, json.loads(out)["prompt"]) == (0, "Łucja")
+
+
+def test_what_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    stdin(monkeypatch, b"Once \xff upon")
+    status, out, err = run(capsys, "generate", "-")
+    assert (status, out) == (1, "")
+    assert "'utf-8' codec can't decode byte 0xff" in err
+
+
+def test_properties_of_devices_are_plain_json(capsys: pytest.CaptureFixture[str]) -> None:
+    properties = json.loads(run(capsys, "devices", "--json")[1])["CPU"]
+    assert isinstance(properties["OPTIMIZATION_CAPABILITIES"], list)
+    assert properties["PERF_COUNT"] is False
+    assert properties["INFERENCE_PRECISION_HINT"] in ("f32", "f16", "bf16")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        main(["--version"])
+    assert status.value.code == 0
+    assert capsys.readouterr().out.startswith("ovgen 0.")
