@@ -14,7 +14,7 @@ import openvino.opset15 as op
 
 from ovgen.graph.constants import Constants
 
-__all__ = ["ACTIVATIONS", "embedding", "i64", "layer_norm", "linear", "named", "rms_norm"]
+__all__ = ["ACTIVATIONS", "embedding", "head", "i64", "layer_norm", "linear", "named", "rms_norm"]
 
 ACTIVATIONS: dict[str, Callable[[ov.Node], ov.Node]] = {
     "silu": op.swish,
@@ -45,7 +45,7 @@ def f32(value: float) -> ov.Node:
 
 def embedding(name: str, ids: ov.Node, w: Constants, sizes: tuple[int, int]) -> ov.Node:
     """Rows of the table ``name.weight``, whose sizes are ``(rows, h)``: ``(b, t)`` int64 -> ``(b, t, h)``."""
-    return named(op.gather(w.get(f"{name}.weight", sizes), ids, i64(0)), name)
+    return named(op.gather(w.table(f"{name}.weight", sizes), ids, i64(0)), name)
 
 
 def linear(
@@ -56,7 +56,6 @@ def linear(
     *,
     bias: bool = False,
     transposed: bool = False,
-    weight: str | None = None,
 ) -> ov.Node:
     """``x @ weight.T + bias``: ``(b, t, inputs)`` -> ``(b, t, outputs)``.
 
@@ -70,11 +69,23 @@ def linear(
         sizes: ``(outputs, inputs)``.
         bias: whether there is a bias.
         transposed: the checkpoint holds ``(inputs, outputs)``, as GPT-2's Conv1D does.
-        weight: the weight's name where it is not ``name.weight``: a head that shares the embedding's.
     """
-    matrix = w.get(weight or f"{name}.weight", sizes, transposed=transposed)
+    matrix = w.matrix(f"{name}.weight", sizes, transposed=transposed)
     y = named(op.matmul(x, matrix, False, True), name)
     return named(op.add(y, w.get(f"{name}.bias", sizes[:1])), f"{name}/bias") if bias else y
+
+
+def head(name: str, x: ov.Node, w: Constants, sizes: tuple[int, int], *, tied_to: str | None = None) -> ov.Node:
+    """Logits: ``(b, t, h)`` -> ``(b, t, vocabulary)``.
+
+    Args:
+        name: the module.
+        x: the input.
+        w: the weights.
+        sizes: ``(vocabulary, h)``.
+        tied_to: the embedding whose table it shares; None where it has its own.
+    """
+    return named(op.matmul(x, w.table(f"{tied_to or name}.weight", sizes), False, True), name)
 
 
 def rms_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float) -> ov.Node:

@@ -63,6 +63,14 @@ class Constants:
             self._nodes[name] = _as_f32(name, constant or _constant(weight))
         return self._nodes[name]
 
+    def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> ov.Node:
+        """The weight ``(outputs, inputs)`` of a linear layer: `get`, of what compression is made for."""
+        return self.get(name, shape, transposed=transposed)
+
+    def table(self, name: str, shape: tuple[int, int]) -> ov.Node:
+        """``(vocabulary, hidden)``, of an embedding, a head or both: `get`, of what compression spares."""
+        return self.get(name, shape)
+
 
 def mark_decompression(convert: ov.Node) -> None:
     """Marks a Convert of a constant as decompression: plugins then keep the constant as it is in memory.

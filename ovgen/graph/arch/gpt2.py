@@ -12,7 +12,7 @@ from typing import Any
 import openvino as ov
 import openvino.opset15 as op
 
-from ovgen.graph.blocks import ACTIVATIONS, embedding, i64, layer_norm, linear, named
+from ovgen.graph.blocks import ACTIVATIONS, embedding, head, i64, layer_norm, linear, named
 from ovgen.graph.causal_lm import CausalLM, split_heads
 from ovgen.graph.constants import Constants
 from ovgen.graph.fields import Fields
@@ -92,8 +92,7 @@ def build(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:
         h = layer_norm(f"{name}.ln_2", x, w, c.n_embd, c.layer_norm_epsilon)
         x = named(op.add(x, _mlp(f"{name}.mlp", h, c, w)), name)
     x = layer_norm(f"{root}ln_f", x, w, c.n_embd, c.layer_norm_epsilon)
-    table = f"{root}wte.weight" if c.tie_word_embeddings else "lm_head.weight"
-    return lm.model(linear("lm_head", x, w, vocabulary, weight=table))
+    return lm.model(head("lm_head", x, w, vocabulary, tied_to=f"{root}wte" if c.tie_word_embeddings else None))
 
 
 def _attention(name: str, layer: int, x: ov.Node, c: GPT2Config, w: Constants, lm: CausalLM) -> ov.Node:

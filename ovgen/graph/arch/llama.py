@@ -14,7 +14,7 @@ import openvino as ov
 import openvino.opset15 as op
 from numpy.typing import NDArray
 
-from ovgen.graph.blocks import ACTIVATIONS, embedding, linear, named, rms_norm
+from ovgen.graph.blocks import ACTIVATIONS, embedding, head, linear, named, rms_norm
 from ovgen.graph.causal_lm import CausalLM, split_heads
 from ovgen.graph.constants import Constants
 from ovgen.graph.fields import Fields
@@ -102,8 +102,8 @@ def build(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:
         h = rms_norm(f"{name}.post_attention_layernorm", x, w, c.hidden_size, c.rms_norm_eps)
         x = named(op.add(x, _mlp(f"{name}.mlp", h, c, w)), name)
     x = rms_norm("model.norm", x, w, c.hidden_size, c.rms_norm_eps)
-    table = "model.embed_tokens.weight" if c.tie_word_embeddings else "lm_head.weight"
-    return lm.model(linear("lm_head", x, w, (c.vocab_size, c.hidden_size), weight=table))
+    tied_to = "model.embed_tokens" if c.tie_word_embeddings else None
+    return lm.model(head("lm_head", x, w, (c.vocab_size, c.hidden_size), tied_to=tied_to))
 
 
 def _attention(
