@@ -78,13 +78,13 @@ class LLM:
         check_device(device)
         source = load(Path(path))
         self.path = source.path
-        self.model = source.model
+        self.model = source.build()
         self.config = source.config
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self.device = device
         self._source = source
-        runner, self.fallbacks = make_runner(source.model, device, device_config or {}, form)
+        runner, self.fallbacks = make_runner(self.model, device, device_config or {}, form)
         self.form = runner.form
         self.engine = Engine(runner, engine_config, _length(source, engine_config), source.eos_token_ids)
         self.load_time = time.perf_counter() - begin

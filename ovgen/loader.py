@@ -12,26 +12,25 @@ import openvino as ov
 
 from ovgen.config import SamplingParams
 from ovgen.errors import ModelError, ModelNotFoundError, UnsupportedModelError
-from ovgen.graph import build_model, read_config, read_ir
+from ovgen.graph import IR_WEIGHTS, IR_XML, build_model, read_config, read_ir
 from ovgen.graph.passes import to_stateful
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokenizer
-from ovgen.weights import open_checkpoint, read_json
+from ovgen.weights import Checkpoint, open_checkpoint, read_json
 
 __all__ = ["Source", "load"]
 
-_IR = "openvino_model.xml"
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model as it was found on disk.
+    """A model as it was found on disk, before its graph is made.
 
     Attributes:
         path: its folder.
-        model: the causal LM form, stateful.
+        checkpoint: its weights; None where the folder holds a graph with the weights in it.
         config: ``config.json``; empty where there is none.
         context_length: the longest sequence that the model takes; None where ``config.json`` does not say.
         eos_token_ids: tokens that end a text.
@@ -41,7 +40,7 @@ class Source:
     """
 
     path: Path
-    model: ov.Model
+    checkpoint: Checkpoint | None
     config: Mapping[str, Any]
     context_length: int | None
     eos_token_ids: frozenset[int]
@@ -49,10 +48,25 @@ class Source:
     tokenizer: Tokenizer | None
     chat_template: ChatTemplate | None
 
+    def build(self) -> ov.Model:
+        """The causal LM form, stateful: an IR as it is, a checkpoint by building its graph.
+
+        Raises:
+            ModelError: the model is damaged or not supported.
+        """
+        if self.checkpoint is not None:
+            return build_model(self.config, self.checkpoint)
+        model = read_ir(self.path)
+        try:
+            to_stateful(model)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self.path / IR_XML}: {error}") from error
+        return model
+
     def identity(self) -> str:
         """A digest that tells this model from another: names, sizes and samples of its files."""
         digest = hashlib.sha256()
-        names = ("config.json", _IR, "openvino_model.bin")
+        names = ("config.json", IR_XML, IR_WEIGHTS)
         for file in sorted(f for f in self.path.iterdir() if f.name in names or f.suffix == ".safetensors"):
             size = file.stat().st_size
             digest.update(f"{file.name} {size}\n".encode())
@@ -64,7 +78,7 @@ class Source:
 
 
 def load(path: str | Path) -> Source:
-    """Read a model folder: an OpenVINO IR as it is, a Hugging Face checkpoint by building its graph.
+    """Read what a model folder says, and map its weights.
 
     Raises:
         ModelNotFoundError: there is nothing at ``path``, or no model in it.
@@ -73,14 +87,14 @@ def load(path: str | Path) -> Source:
     """
     folder = Path(path).expanduser().absolute()  # it is read again when a session is saved
     _check_folder(folder)
-    model, config = _read(folder)
+    checkpoint, config = _read(folder)
     generation = _optional_json(folder / "generation_config.json")
     tokenizer = load_tokenizer(folder, compile_tokenizer)
     special = tokenizer.special_tokens if tokenizer else {}
     template = find_chat_template(folder)
     return Source(
         path=folder,
-        model=model,
+        checkpoint=checkpoint,
         config=config,
         context_length=_context_length(config),
         eos_token_ids=_eos(generation, config, tokenizer),
@@ -99,18 +113,16 @@ def _check_folder(folder: Path) -> None:
         raise UnsupportedModelError(f"{folder} is a file: give a folder with OpenVINO IR or Hugging Face safetensors")
 
 
-def _read(folder: Path) -> tuple[ov.Model, Mapping[str, Any]]:
-    if (folder / _IR).is_file():
-        model = read_ir(folder)
-        to_stateful(model)
-        return model, _optional_json(folder / "config.json")
+def _read(folder: Path) -> tuple[Checkpoint | None, Mapping[str, Any]]:
+    """Weights, unless they are in a graph, and ``config.json``."""
+    if (folder / IR_XML).is_file():
+        return None, _optional_json(folder / "config.json")
     if any(folder.glob("*.safetensors")) or any(folder.glob("*.safetensors.index.json")):
-        config = read_config(folder)
-        return build_model(config, open_checkpoint(folder)), config
+        return open_checkpoint(folder), read_config(folder)
     if any(folder.glob("*.bin")) and (folder / "config.json").is_file():
         raise UnsupportedModelError(f"{folder} has its weights as a pickle: save them as safetensors first")
     found = ", ".join(sorted(f.name for f in folder.iterdir())[:10]) or "nothing"
-    raise ModelNotFoundError(f"{folder} has neither {_IR} nor safetensors; it holds: {found}")
+    raise ModelNotFoundError(f"{folder} has neither {IR_XML} nor safetensors; it holds: {found}")
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import ovgen
 from tests.tiny_models import make
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 """Exact arithmetic: what comparing tokens and logits takes."""
+
+
+settings.register_profile("fuzz", max_examples=20 * settings().max_examples, deadline=None)
+# `scripts/test --hypothesis-profile fuzz`: twenty times the cases
 
 
 @pytest.fixture(scope="session")

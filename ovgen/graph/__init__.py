@@ -2,7 +2,7 @@
 
 from ovgen.graph.build import build_model
 from ovgen.graph.hf_config import read_config
-from ovgen.graph.ir import read_ir
-from ovgen.graph.save import save_ir
+from ovgen.graph.ir import IR_WEIGHTS, IR_XML, read_ir
+from ovgen.graph.save import check_destination, save_ir
 
-__all__ = ["build_model", "read_config", "read_ir", "save_ir"]
+__all__ = ["IR_WEIGHTS", "IR_XML", "build_model", "check_destination", "read_config", "read_ir", "save_ir"]

@@ -31,7 +31,7 @@ def read_ir(folder: Path) -> ov.Model:
         raise CorruptFileError(f"{weights} is missing: copy or export both {IR_XML} and {IR_WEIGHTS}")
     try:
         model = ov.Core().read_model(xml, weights)
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: its message quotes bytes that are no UTF-8
         reason = str(error).strip().splitlines()[-1]
         raise CorruptFileError(f"{xml} or {IR_WEIGHTS} is damaged; export the model again: {reason}") from error
     inputs, outputs = _names(model.inputs), _names(model.outputs)

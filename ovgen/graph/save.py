@@ -2,83 +2,92 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import openvino as ov
 
 from ovgen.errors import ConfigError
 from ovgen.graph.ir import IR_XML
 
-__all__ = ["save_ir"]
+__all__ = ["check_destination", "save_ir"]
 
-# What may stand beside a model and says how to use it: Hugging Face's tokenizer files, and OpenVINO's.
-_COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "openvino_tokenizer.xml",
-    "openvino_tokenizer.bin",
-    "openvino_detokenizer.xml",
-    "openvino_detokenizer.bin",
-)
+
+def check_destination(folder: Path, *, force: bool = False) -> None:
+    """Refuse to write where something is.
+
+    Args:
+        folder: the folder to write.
+        force: it may be an IR folder, which will be replaced as a whole; nothing else ever is.
+
+    Raises:
+        ConfigError: ``folder`` exists and is neither empty nor to be replaced.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / IR_XML).is_file():
+        raise ConfigError(f"{folder} exists and is not an empty folder: choose another or remove it first")
+    if not force:
+        raise ConfigError(f"{folder} exists and is not an empty folder: choose another, or replace it by --force")
 
 
 def save_ir(
     model: ov.Model,
     folder: Path,
-    config: Mapping[str, Any],
-    source_folder: Path,
-    others: Mapping[str, ov.Model] = MappingProxyType({}),
+    files: Mapping[str, ov.Model | Path | str] = MappingProxyType({}),
+    *,
+    force: bool = False,
 ) -> Path:
-    """Write ``model`` with its configuration, and copies of the tokenizer's files in ``source_folder``.
+    """Write ``model`` as ``openvino_model.xml`` and ``.bin``; weights keep their precision.
 
     Everything is written to a temporary folder beside ``folder``, which is then renamed: ``folder`` appears
-    whole or not at all. Weights keep their precision.
+    whole or not at all.
 
     Args:
         model: the causal LM form.
         folder: where to; may be an empty folder.
-        config: the object of ``config.json``; empty to write none.
-        source_folder: where the model came from.
-        others: further models, by the name of their file: ``openvino_tokenizer.xml``, for one.
+        files: what else belongs in it, by name: a file to copy, a text, or a further model to write.
+        force: an IR folder that is there is replaced.
 
     Returns:
-        ``folder``.
+        ``folder``, absolute.
 
     Raises:
-        ConfigError: ``folder`` exists and is not an empty folder.
+        ConfigError: see `check_destination`.
         OSError: the disk is full, or the place cannot be written to.
     """
     folder = Path(os.path.abspath(folder))  # "." has no name to put a temporary folder beside
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is not an empty folder: choose another or remove it first")
+    check_destination(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        staging = Path(temporary) / folder.name  # made by mkdir, not mkdtemp, so that others may read it
+        staging = Path(temporary) / "new"  # made by mkdir, not mkdtemp, so that others may read it
         staging.mkdir()
-        for name, each in {IR_XML: model, **others}.items():
-            ov.save_model(each, staging / name, compress_to_fp16=False)
-        if config:
-            text = json.dumps(dict(config), indent=2, ensure_ascii=False)
-            (staging / "config.json").write_text(text + "\n", "utf-8")
-        for name in _COMPANIONS:
-            if (source_folder / name).is_file() and not (staging / name).exists():
-                shutil.copyfile(source_folder / name, staging / name)
-        if folder.exists():
-            folder.rmdir()  # empty, as checked; Windows does not rename onto a folder
-        os.replace(staging, folder)
+        for name, content in {IR_XML: model, **files}.items():
+            _write(staging / name, content)
+        _replace(staging, folder, Path(temporary) / "old")
     return folder
+
+
+def _write(path: Path, content: ov.Model | Path | str) -> None:
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    elif isinstance(content, str):
+        path.write_text(content, "utf-8")
+    else:
+        ov.save_model(content, path, compress_to_fp16=False)
+
+
+def _replace(new: Path, folder: Path, aside: Path) -> None:
+    """Rename ``new`` to ``folder``; what is there goes ``aside``, and comes back if that fails."""
+    if folder.exists():
+        os.replace(folder, aside)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, folder)
+        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def logits(model: ov.Model) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def ir(folder_of: FolderOf, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = folder_of("llama-f16")
-    return save_ir(build(folder), tmp_path_factory.mktemp("ir"), read_config(folder), folder)
+    return save_ir(build(folder), tmp_path_factory.mktemp("ir"))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def copied(ir: Path, tmp_path: Path) -> Path:
 def test_what_is_read_is_what_was_saved(variant: str, folder_of: FolderOf, tmp_path: Path) -> None:
     source = folder_of(variant)
     model = build(source)
-    folder = save_ir(model, tmp_path / "new" / "ir", read_config(source), source)
+    folder = save_ir(model, tmp_path / "new" / "ir", {"config.json": source / "config.json"})
 
     again = read_ir(folder)
 
@@ -64,20 +64,14 @@ def test_16_bit_weights_take_16_bits_on_disk(ir: Path, folder_of: FolderOf) -> N
     assert '<attribute name="decompression"' in (ir / "openvino_model.xml").read_text()
 
 
-def test_companions_are_copied(folder_of: FolderOf, tmp_path: Path) -> None:
-    source = Path(shutil.copytree(folder_of("llama"), tmp_path / "source"))
-    (source / "tokenizer.json").write_text("{}")
-    (source / "generation_config.json").write_text('{"eos_token_id": 2}')
-    (source / "pytorch_model.bin").write_text("not wanted")
-    folder = save_ir(build(source), tmp_path / "ir", read_config(source), source)
-    expected = {"config.json", "generation_config.json", "openvino_model.bin", "openvino_model.xml", "tokenizer.json"}
+def test_other_files_go_along(copied: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    files = {"b.json": tmp_path / "a.json", "note.txt": "ä", "other.xml": read_ir(copied)}
+    folder = save_ir(read_ir(copied), tmp_path / "ir", files)
+    expected = {"openvino_model.xml", "openvino_model.bin", "b.json", "note.txt", "other.xml", "other.bin"}
     assert {file.name for file in folder.iterdir()} == expected
-    assert json.loads((folder / "generation_config.json").read_text()) == {"eos_token_id": 2}
-
-
-def test_without_a_configuration_none_is_written(copied: Path, tmp_path: Path) -> None:
-    folder = save_ir(read_ir(copied), tmp_path / "ir", {}, tmp_path)
-    assert not (folder / "config.json").exists()
+    assert (folder / "b.json").read_text() == "{}"
+    assert (folder / "note.txt").read_bytes() == "ä".encode()
 
 
 def test_others_may_read_the_folder(ir: Path) -> None:
@@ -90,7 +84,7 @@ def test_a_full_destination_is_refused(ir: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     for destination in (tmp_path, tmp_path / "mine.txt"):
         with pytest.raises(ConfigError, match="exists and is not an empty folder"):
-            save_ir(read_ir(ir), destination, {}, ir)
+            save_ir(read_ir(ir), destination, force=True)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -99,10 +93,46 @@ def test_nothing_is_left_of_a_failure(ir: Path, tmp_path: Path, monkeypatch: pyt
         raise OSError("no space left on device")
 
     monkeypatch.setattr(shutil, "copyfile", fail)
-    (ir / "tokenizer.json").write_text("{}")
     with pytest.raises(OSError, match="no space left"):
-        save_ir(read_ir(ir), tmp_path / "ir", {"a": 1}, ir)
+        save_ir(read_ir(ir), tmp_path / "ir", {"tokenizer.json": ir / "tokenizer.json"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_ir_is_replaced_only_by_force(copied: Path, ir: Path) -> None:
+    (copied / "of_the_old_model.json").write_text("{}")
+    with pytest.raises(ConfigError, match="force"):
+        save_ir(read_ir(ir), copied)
+    assert (copied / "of_the_old_model.json").exists()
+    save_ir(read_ir(ir), copied, {"new.txt": "new"}, force=True)
+    names = {"openvino_model.xml", "openvino_model.bin", "new.txt"}
+    assert {file.name for file in copied.iterdir()} == names
+    assert [path.name for path in copied.parent.iterdir()] == ["copied"]
+
+
+def test_a_model_may_replace_the_file_that_it_is_read_from(copied: Path) -> None:
+    model = read_ir(copied)  # its weights are mapped from the file that goes away
+    before = logits(model)
+    save_ir(model, copied, force=True)
+    np.testing.assert_array_equal(logits(read_ir(copied)), before)
+
+
+def test_the_old_model_comes_back_if_the_new_one_cannot_take_its_place(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (copied / "openvino_model.bin").read_bytes()
+    model = read_ir(copied)
+    replace = os.replace
+
+    def fail(source: Path, destination: Path) -> None:
+        if Path(source).name == "new":
+            raise OSError("no right to rename")
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no right"):
+        save_ir(model, copied, force=True)
+    assert (copied / "openvino_model.bin").read_bytes() == before
+    assert [path.name for path in copied.parent.iterdir()] == ["copied"]
 
 
 def test_absent_ir(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from ovgen.errors import CorruptFileError, MissingTensorError, ModelNotFoundError
 from ovgen.weights import open_checkpoint
+from tests.fuzzing import CASES, mutants, reads_or_raises
 
 INDEX = "model.safetensors.index.json"
 
@@ -93,3 +94,10 @@ def test_index_that_is_not_json(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text('{"weight_map": {')
     with pytest.raises(CorruptFileError, match=r"index\.json is not JSON: .* at line 1, column 17"):
         open_checkpoint(tmp_path)
+
+
+def test_mutated_indexes_read_or_raise_ours(tmp_path: Path) -> None:
+    sharded(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"})
+    for damaged in mutants((tmp_path / INDEX).read_bytes(), CASES):
+        (tmp_path / INDEX).write_bytes(damaged)
+        reads_or_raises(open_checkpoint, tmp_path)
