@@ -1,11 +1,11 @@
-"""Record the logits of Hugging Face's models for every tiny variant, which tests compare ours with.
+"""Record what Hugging Face makes of every tiny variant: logits, and ``config.json`` as it would write it itself.
 
     pip install -e .[golden]
-    python scripts/record_golden.py
+    python scripts/record_golden.py [VARIANT ...]
 
-Needed again only when ``tests/tiny_models.py`` changes. Each file holds the inputs too: two sequences, the second one
-padded on the left. Weights stored in 16 bits are computed with in float32: the rounding belongs to the checkpoint,
-not to the arithmetic.
+Needed again only for variants whose description in ``tests`` changes. Each file of logits holds the inputs too: two
+sequences, the second one padded on the left. Weights stored in 16 bits are computed with in float32: the rounding
+belongs to the checkpoint, not to the arithmetic.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ KEPT = [9, 13, 17, 21, *range(23, LENGTH)]  # positions whose logits are stored:
 
 
 def main() -> None:
-    """Write ``tests/golden/logits/VARIANT.npz`` for every variant."""
-    destination = ROOT / "tests" / "golden" / "logits"
-    destination.mkdir(parents=True, exist_ok=True)
+    """Write ``logits/VARIANT.npz`` and ``configs/VARIANT.json`` for the variants on the command line, or for all."""
+    golden = ROOT / "tests" / "golden"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, numpy {np.__version__}"
     inputs = _inputs()
-    for variant in VARIANTS:
+    for variant in sys.argv[1:] or VARIANTS:
         with tempfile.TemporaryDirectory() as folder:
-            logits = _logits(make(variant, Path(folder)), inputs)
+            make(variant, Path(folder))
+            config = transformers.AutoConfig.from_pretrained(folder)
+            logits = _logits(Path(folder), inputs, VARIANTS[variant].token_by_token)
         recorded: dict[str, Any] = {**inputs, "kept": np.array(KEPT), "logits": logits, "versions": versions}
-        np.savez_compressed(destination / f"{variant}.npz", **recorded)
+        np.savez_compressed(golden / "logits" / f"{variant}.npz", **recorded)
+        (golden / "configs" / f"{variant}.json").write_text(config.to_json_string(), "utf-8")
         print(f"{variant}: {logits.shape}, standard deviation {logits.std():.2f}")
 
 
@@ -55,13 +57,34 @@ def _inputs() -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _logits(folder: Path, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+def _logits(folder: Path, inputs: dict[str, NDArray[np.int64]], token_by_token: bool) -> NDArray[np.float32]:
     """Logits at the positions that are kept, ``(2, len(KEPT), vocab)``, of one pass over whole sequences."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.no_grad():
-        output = model.eval()(**{name: torch.from_numpy(array) for name, array in inputs.items()})
-    logits: NDArray[np.float32] = output.logits[:, KEPT].numpy()
-    return logits
+        logits = _stepwise(model.eval(), tensors) if token_by_token else model.eval()(**tensors).logits
+    kept: NDArray[np.float32] = logits[:, KEPT].numpy()
+    return kept
+
+
+def _stepwise(model: Any, inputs: dict[str, Any]) -> Any:
+    """Logits ``(2, LENGTH, vocab)`` of one sequence after the other, and of one token of it after the other."""
+    rows = []
+    for row in range(2):
+        own = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
+        cache, logits = None, []
+        for at in range(LENGTH):
+            output = model(
+                input_ids=own["input_ids"][:, at : at + 1],
+                attention_mask=own["attention_mask"][:, : at + 1],
+                position_ids=own["position_ids"][:, at : at + 1],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            logits.append(output.logits)
+        rows.append(torch.cat(logits, 1))
+    return torch.cat(rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import openvino.opset15 as op
 
 from ovgen.graph.constants import Constants
 
-__all__ = ["ACTIVATIONS", "embedding", "head", "i64", "layer_norm", "linear", "named", "rms_norm"]
+__all__ = ["ACTIVATIONS", "embedding", "head", "head_norms", "i64", "layer_norm", "linear", "named", "rms_norm"]
 
 ACTIVATIONS: dict[str, Callable[[ov.Node], ov.Node]] = {
     "silu": op.swish,
@@ -22,6 +22,7 @@ ACTIVATIONS: dict[str, Callable[[ov.Node], ov.Node]] = {
     "relu": op.relu,
     "gelu": lambda x: op.gelu(x, "ERF"),
     "gelu_new": lambda x: op.gelu(x, "TANH"),
+    "gelu_fast": lambda x: op.gelu(x, "TANH"),
     "gelu_pytorch_tanh": lambda x: op.gelu(x, "TANH"),
 }
 """Activation functions by the name that ``hidden_act`` or ``activation_function`` gives them."""
@@ -88,15 +89,32 @@ def head(name: str, x: ov.Node, w: Constants, sizes: tuple[int, int], *, tied_to
     return named(op.matmul(x, w.table(f"{tied_to or name}.weight", sizes), False, True), name)
 
 
-def rms_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float) -> ov.Node:
-    """Root mean square normalisation (arXiv:1910.07467) over the last axis of ``(b, t, h)``."""
+def rms_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float, *, offset: float = 0.0) -> ov.Node:
+    """Root mean square normalisation (arXiv:1910.07467) over the last axis, whose length is ``size``.
+
+    The gain is ``name.weight + offset``: some families store what it differs from 1 by.
+    """
     mean = op.reduce_mean(op.multiply(x, x), i64([-1]), True)
     inverse = op.divide(f32(1.0), op.sqrt(op.add(mean, f32(epsilon))))
-    return named(op.multiply(op.multiply(x, inverse), w.get(f"{name}.weight", (size,))), name)
+    gain = w.get(f"{name}.weight", (size,))
+    if offset:
+        gain = op.add(gain, f32(offset))
+    return named(op.multiply(op.multiply(x, inverse), gain), name)
 
 
 def layer_norm(name: str, x: ov.Node, w: Constants, size: int, epsilon: float) -> ov.Node:
-    """Layer normalisation (arXiv:1607.06450) over the last axis of ``(b, t, h)``."""
+    """Layer normalisation (arXiv:1607.06450) over the last axis, whose length is ``size``."""
     normal = op.mvn(x, i64([-1]), True, epsilon, "inside_sqrt")
     scaled = op.multiply(normal, w.get(f"{name}.weight", (size,)))
     return named(op.add(scaled, w.get(f"{name}.bias", (size,))), name)
+
+
+def head_norms(name: str, x: ov.Node, w: Constants, sizes: tuple[int, int], epsilon: float) -> ov.Node:
+    """Layer normalisation of ``(b, t, heads, dim)``, each head with a gain of its own: ``name.norms.0.weight``, ….
+
+    ``sizes`` are ``(heads, dim)``.
+    """
+    heads, dim = sizes
+    gains = [op.unsqueeze(w.get(f"{name}.norms.{head}.weight", (dim,)), i64(0)) for head in range(heads)]
+    normal = op.mvn(x, i64([-1]), True, epsilon, "inside_sqrt")
+    return named(op.multiply(normal, op.concat(gains, 0)), name)  # gains: (heads, dim)

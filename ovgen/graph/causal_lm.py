@@ -31,23 +31,42 @@ class CausalLM:
         self.position_ids = _parameter("position_ids", [-1, -1], ov.Type.i64)
         self.beam_idx = _parameter("beam_idx", [-1], ov.Type.i32)
         self._batch = op.gather(op.shape_of(self.input_ids, "i64"), i64([0]), i64(0))  # (1,)
-        self._mask = self._causal_mask()
+        self._masks: dict[int | None, ov.Node] = {}  # by window; layers share them
         self._assigns: list[ov.Node] = []
 
-    def _causal_mask(self) -> ov.Node:
+    def _mask(self, window: int | None) -> ov.Node:
         """What is added to the scores, ``(b, 1, t, s)`` float32: 0 where a token may look, else very low."""
+        if window not in self._masks:
+            self._masks[window] = self._causal_mask(window)
+        return self._masks[window]
+
+    def _causal_mask(self, window: int | None) -> ov.Node:
         new = op.gather(op.shape_of(self.input_ids, "i64"), i64(1), i64(0))
         total = op.gather(op.shape_of(self.attention_mask, "i64"), i64(1), i64(0))
-        rows = op.unsqueeze(op.range(op.subtract(total, new), total, i64(1), "i64"), i64(1))  # (t, 1)
-        columns = op.unsqueeze(op.range(i64(0), total, i64(1), "i64"), i64(0))  # (1, s)
-        causal = op.unsqueeze(op.less_equal(columns, rows), i64([0, 1]))  # (1, 1, t, s)
+        rows = op.unsqueeze(op.range(op.subtract(total, new), total, i64(1), "i64"), i64([0, 1, 3]))  # (1, 1, t, 1)
+        columns = op.unsqueeze(op.range(i64(0), total, i64(1), "i64"), i64([0, 1, 2]))  # (1, 1, 1, s)
+        causal = op.less_equal(columns, rows)  # (1, 1, t, s)
         present = op.convert(op.unsqueeze(self.attention_mask, i64([1, 2])), "boolean")  # (b, 1, 1, s)
+        if window is None:
+            visible, name = op.logical_and(causal, present), "attention_mask/additive"
+        else:
+            visible, name = _windowed(causal, present, rows, columns, window), f"attention_mask/window_{window}"
         # Half of the lowest float: rows of padding see nothing, and lowest + lowest would be -inf, then NaN.
         low = f32(float(np.finfo(np.float32).min) / 2)
-        return named(op.select(op.logical_and(causal, present), f32(0.0), low), "attention_mask/additive")
+        return named(op.select(visible, f32(0.0), low), name)
 
     def attend(
-        self, name: str, layer: int, q: ov.Node, k: ov.Node, v: ov.Node, *, groups: int, scale: float
+        self,
+        name: str,
+        layer: int,
+        q: ov.Node,
+        k: ov.Node,
+        v: ov.Node,
+        *,
+        groups: int,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
     ) -> ov.Node:
         """Scaled dot-product attention (arXiv:1706.03762) over the cache and the new tokens.
 
@@ -62,13 +81,19 @@ class CausalLM:
             v: ``(b, heads / groups, t, d)``.
             groups: heads that share a key and a value.
             scale: what scores are multiplied by.
+            window: a token sees itself and the ``window - 1`` before it; None: all before it.
+            softcap: scaled scores become ``softcap * tanh(scores / softcap)`` (Gemma 2, arXiv:2408.00118).
 
         Returns:
             ``(b, t, heads * d)``.
         """
         k = _repeat(self._cached(k, layer, "key"), self._batch, groups)
         v = _repeat(self._cached(v, layer, "value"), self._batch, groups)
-        y = op.scaled_dot_product_attention(q, k, v, self._mask, f32(scale), causal=False)
+        mask = self._mask(window)
+        if softcap is None:
+            y = op.scaled_dot_product_attention(q, k, v, mask, f32(scale), causal=False)
+        else:
+            y = _capped_attention(q, k, v, mask, scale, softcap)
         return merge_heads(named(y, f"{name}/sdpa"))
 
     def _cached(self, new: ov.Node, layer: int, kind: str) -> ov.Node:
@@ -106,6 +131,26 @@ def merge_heads(x: ov.Node) -> ov.Node:
     _, heads, _, dim = x.get_output_partial_shape(0)
     size = heads.get_length() * dim.get_length()
     return op.reshape(op.transpose(x, i64([0, 2, 1, 3])), i64([0, 0, size]), True)
+
+
+def _windowed(causal: ov.Node, present: ov.Node, rows: ov.Node, columns: ov.Node, window: int) -> ov.Node:
+    """Which tokens a window leaves visible, ``(b, 1, t, s)`` boolean.
+
+    The detours are for readers of the IR: OpenVINO's paged-attention transformation takes the window from the one chain
+    of operations that Hugging Face's exports have, and anywhere else it goes on without a window and says nothing.
+    """
+    true = op.constant(np.array(True))
+    near = op.greater(columns, op.add(rows, i64(-window)))  # (1, 1, t, s)
+    visible = op.bitwise_and(true, op.bitwise_and(op.bitwise_and(true, near), causal))
+    visible = op.bitwise_and(visible, present)
+    return op.broadcast(visible, op.shape_of(visible, "i64"))
+
+
+def _capped_attention(q: ov.Node, k: ov.Node, v: ov.Node, mask: ov.Node, scale: float, softcap: float) -> ov.Node:
+    """Attention step by step, because OpenVINO's own operation has no place for the cap."""
+    scores = op.multiply(op.matmul(q, k, False, True), f32(scale / softcap))  # (b, heads, t, s)
+    capped = op.multiply(op.tanh(scores), f32(softcap))
+    return op.matmul(op.softmax(op.add(capped, mask), -1), v, False, False)
 
 
 def _parameter(name: str, shape: list[int], dtype: ov.Type) -> ov.Node:

@@ -45,23 +45,23 @@ class GPT2Config:
             CorruptFileError: a key is missing or has a value that no GPT-2 can have.
             UnsupportedModelError: a key asks for something that is not implemented.
         """
-        fields = Fields(config, "gpt2")
-        size, heads = fields.size("n_embd"), fields.size("n_head")
-        if size % heads:
-            raise fields.corrupt("n_embd", f"a multiple of n_head={heads}", size)
-        return cls(
-            vocab_size=fields.size("vocab_size"),
-            n_positions=fields.size("n_positions", 1024),
-            n_embd=size,
-            n_layer=fields.size("n_layer"),
-            n_head=heads,
-            n_inner=fields.size("n_inner", 4 * size),
-            activation_function=fields.choice("activation_function", "gelu_new", ACTIVATIONS),
-            layer_norm_epsilon=fields.number("layer_norm_epsilon", 1e-5),
-            scale_attn_weights=fields.flag("scale_attn_weights", True),
-            scale_attn_by_inverse_layer_idx=fields.flag("scale_attn_by_inverse_layer_idx", False),
-            tie_word_embeddings=fields.flag("tie_word_embeddings", True),
-        )
+        with Fields(config, "gpt2") as fields:
+            size, heads = fields.size("n_embd"), fields.size("n_head")
+            if size % heads:
+                raise fields.corrupt("n_embd", f"a multiple of n_head={heads}", size)
+            return cls(
+                vocab_size=fields.size("vocab_size"),
+                n_positions=fields.size("n_positions", 1024),
+                n_embd=size,
+                n_layer=fields.size("n_layer"),
+                n_head=heads,
+                n_inner=fields.size("n_inner", 4 * size),
+                activation_function=fields.choice("activation_function", "gelu_new", ACTIVATIONS),
+                layer_norm_epsilon=fields.number("layer_norm_epsilon", 1e-5),
+                scale_attn_weights=fields.flag("scale_attn_weights", True),
+                scale_attn_by_inverse_layer_idx=fields.flag("scale_attn_by_inverse_layer_idx", False),
+                tie_word_embeddings=fields.flag("tie_word_embeddings", True),
+            )
 
     def scale(self, layer: int) -> float:
         """What attention scores of a layer, counted from 0, are multiplied by."""
