@@ -11,10 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import openvino as ov
+import openvino.opset15 as op
 
 from ovgen.errors import UnsupportedModelError
 
-__all__ = ["TransformationError", "make_stateful", "to_paged_attention"]
+__all__ = ["TransformationError", "has_slopes", "make_stateful", "set_window", "to_paged_attention"]
+
+_WINDOW, _SLOPES = 10, 11  # inputs of PagedAttentionExtension
 
 
 class TransformationError(UnsupportedModelError):
@@ -28,8 +31,19 @@ def to_paged_attention(model: ov.Model) -> None:
         TransformationError: the transformation is missing or does not recognise the model.
     """
     _apply("paged_attention_transformation", model)
-    if not any(op.get_type_name() == "PagedAttentionExtension" for op in model.get_ops()):
-        raise TransformationError("the paged-attention transformation found no attention that it knows")
+    kinds = {node.get_type_name() for node in model.get_ops()}
+    if "PagedAttentionExtension" not in kinds or kinds & {"ScaledDotProductAttention", "ReadValue"}:
+        raise TransformationError("the paged-attention transformation does not know every attention of the model")
+
+
+def set_window(attention: ov.Node, window: int) -> None:
+    """Let a ``PagedAttentionExtension`` see ``window`` tokens, the newest included; 0: all."""
+    attention.input(_WINDOW).replace_source_output(op.constant(window, ov.Type.i32).output(0))
+
+
+def has_slopes(attention: ov.Node) -> bool:
+    """Whether a ``PagedAttentionExtension`` lowers scores with distance (ALiBi, arXiv:2108.12409)."""
+    return bool(attention.get_input_partial_shape(_SLOPES) != ov.PartialShape([0]))
 
 
 def make_stateful(model: ov.Model, pairs: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ from ovgen.graph.passes import select_rows, to_paged
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
 from ovgen.runtime.stateful import StatefulRunner
+from ovgen.runtime.windows import attention_windows
 
 __all__ = ["Fallback", "Form", "check_form", "make_runner"]
 
@@ -57,7 +58,7 @@ def make_runner(
     if form == "stateful":
         return StatefulRunner(_with_rows(model), device, config), ()
     try:
-        return PagedRunner(to_paged(model), device, config), ()
+        return PagedRunner(to_paged(model, attention_windows(model)), device, config), ()
     except (UnsupportedModelError, DeviceError) as error:
         if form == "paged":
             raise

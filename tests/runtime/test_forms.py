@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ovgen
+from ovgen.errors import UnsupportedModelError
 from ovgen.graph import read_ir
 from ovgen.runtime.forms import Form
 from tests.conftest import F32
@@ -19,12 +20,17 @@ from tests.tiny_models import VARIANTS, make
 
 IR = Path(__file__).resolve().parents[1] / "golden" / "ir"
 FORMS: tuple[Form, ...] = ("paged", "stateful")
+CAPPED = ("gemma2", "gemma2-layer-types")
+"""The variants that cannot be paged."""
+NO_CAP = "the paged form has no soft cap on attention scores"
 IDS = [1, 17, 250, 3, 99, 42, 7, 7, 181, 60, 299, 5, 0, 12, 130, 77, 210, 8]
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_logits_equal_hugging_face(variant: str, form: Form, tmp_path: Path) -> None:
+    if variant in CAPPED and form == "paged":
+        form = "auto"
     case = golden(variant)
     row = int(case.attention_mask.all(1).argmax())  # the one without padding
     ids = case.input_ids[row].tolist()
@@ -34,6 +40,14 @@ def test_logits_equal_hugging_face(variant: str, form: Form, tmp_path: Path) -> 
     in_pieces = [session.forward(ids[:10]), session.forward(ids[10:11]), session.forward(ids[11:])]
     for logits in (at_once, np.concatenate(in_pieces)):
         np.testing.assert_allclose(logits[case.kept], case.logits[row], atol=1e-4, rtol=0)
+    assert llm.form == ("stateful" if variant in CAPPED else form)
+    assert [fallback.reason for fallback in llm.fallbacks] == ([NO_CAP] if form == "auto" else [])
+
+
+@pytest.mark.parametrize("variant", CAPPED)
+def test_capped_scores_are_refused_where_the_paged_form_is_a_must(variant: str, tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=NO_CAP):
+        ovgen.LLM(make(variant, tmp_path), form="paged")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -43,7 +57,7 @@ def test_a_prompt_longer_than_a_step_gives_the_same_logits(tiny_llama: Path, for
     np.testing.assert_allclose(chunked.session().forward(IDS * 6), whole.session().forward(IDS * 6), atol=1e-4, rtol=0)
 
 
-@pytest.fixture(params=["llama-stateless", "llama-int4", "gpt2-int8"])
+@pytest.fixture(params=["llama-stateless", "llama-int4", "gpt2-int8", "mistral-window", "gpt-neo-local"])
 def exported(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """An IR folder as optimum-intel exported it."""
     with zipfile.ZipFile(IR / f"{request.param}.zip") as archive:

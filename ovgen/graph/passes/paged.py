@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import openvino as ov
 
 from ovgen.graph.passes.rows import select_rows
-from ovgen.graph.private import to_paged_attention
+from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
 __all__ = ["to_paged"]
 
 
-def to_paged(model: ov.Model) -> ov.Model:
+def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
     """A copy of a stateful causal LM in the paged form; weights are shared with the original.
 
     Inputs of the result: ``input_ids``, ``position_ids`` ``(tokens,)`` int64; ``past_lens`` ``(sequences,)``,
@@ -18,10 +20,41 @@ def to_paged(model: ov.Model) -> ov.Model:
     ``max_context_len`` ``()``, ``logit_rows`` ``(rows,)`` int32; and ``key_cache.N``, ``value_cache.N``, whose shapes
     the device decides when the model is compiled. Output: ``logits`` ``(rows, 1, vocab)`` float32.
 
+    Args:
+        model: is left as it is.
+        windows: by ScaledDotProductAttention: how many tokens it sees, 0 for all, None where its mask does more.
+
     Raises:
-        TransformationError: OpenVINO does not recognise the model's attention.
+        TransformationError: OpenVINO does not recognise the model's attention, or cannot compute it in this form.
     """
     form = model.clone()
+    _refuse_soft_caps(form)
     to_paged_attention(form)
+    for node in form.get_ops():
+        if node.get_type_name() == "PagedAttentionExtension":
+            _narrow(node, windows)
     select_rows(form, axis=0)
     return form
+
+
+def _refuse_soft_caps(model: ov.Model) -> None:
+    """Attention with capped scores is spelled out in the graph: a tanh on the way to the softmax."""
+    for node in model.get_ops():
+        if node.get_type_name() != "Softmax":
+            continue
+        while node.get_type_name() in ("Softmax", "Add", "Multiply", "Convert"):
+            node = node.input_value(0).get_node()
+        if node.get_type_name() == "Tanh":
+            raise TransformationError("the paged form has no soft cap on attention scores")
+
+
+def _narrow(attention: ov.Node, windows: Mapping[str, int | None]) -> None:
+    """Set the window of a PagedAttentionExtension, whatever the transformation made of the mask."""
+    node = attention
+    while node.get_type_name() != "Transpose":  # which has the name of the ScaledDotProductAttention
+        node = next(iter(node.output(0).get_target_inputs())).get_node()
+    window = windows[node.get_friendly_name()]
+    if window is not None:
+        set_window(attention, window)
+    elif not has_slopes(attention):
+        raise TransformationError("the paged form has no place for what a mask adds to attention scores")

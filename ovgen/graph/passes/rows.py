@@ -5,7 +5,7 @@ from __future__ import annotations
 import openvino as ov
 import openvino.opset15 as op
 
-__all__ = ["ROWS_INPUT", "select_rows"]
+__all__ = ["ROWS_INPUT", "head_input", "select_rows"]
 
 ROWS_INPUT = "logit_rows"
 """Name of the input that `select_rows` adds: indices of the wanted rows, ``(rows,)`` int32."""
@@ -23,7 +23,7 @@ def select_rows(model: ov.Model, axis: int) -> None:
     """
     indices = op.parameter([-1], ov.Type.i32, name=ROWS_INPUT)
     indices.output(0).set_names({ROWS_INPUT})
-    target = _head_input(model)
+    target = head_input(model)
     rows = op.gather(target.get_source_output(), indices, op.constant(axis, ov.Type.i64))
     rows.set_friendly_name("wanted_rows")
     target.replace_source_output(rows.output(0))
@@ -31,7 +31,7 @@ def select_rows(model: ov.Model, axis: int) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def _head_input(model: ov.Model) -> ov.Input:
+def head_input(model: ov.Model) -> ov.Input:
     """The input of the lm_head MatMul that carries the hidden states, else that of the logits' Result."""
     result = next(r for r in model.get_results() if "logits" in r.output(0).get_names() | r.input_value(0).get_names())
     node = result.input_value(0).get_node()

@@ -1,0 +1,110 @@
+"""How far back each attention of a model looks, found by computing its mask.
+
+The paged form has no masks: it is causal, and as narrow as a number says. OpenVINO's transformation reads that number
+off the few ways it knows to build a mask, and drops any other mask without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from ovgen.graph.masks import mask_model
+from ovgen.graph.private import TransformationError
+
+__all__ = ["attention_windows"]
+
+_LONGEST = 2**18  # tokens that masks are computed for: more than a context
+_HIDDEN = -6e4  # masks hide a token by adding the lowest float16, or lower
+
+
+def attention_windows(model: ov.Model) -> dict[str, int | None]:
+    """How many tokens each attention of a stateful causal LM sees, itself included; 0 where that is all before it.
+
+    None stands for a mask that also adds something to the scores of visible tokens, as ALiBi does.
+
+    Returns:
+        Window by the friendly name of the ScaledDotProductAttention.
+
+    Raises:
+        TransformationError: a mask hides other tokens than a window does, or cannot be computed.
+    """
+    alone, users = mask_model(model)
+    if not users:
+        return {}
+    masks = _Masks(alone)
+    length = masks.longest()
+    seen = [int(_visible(row).sum(-1).max()) for row in masks(length - 1, 1)]
+    windows = [n if n < length else 0 for n in seen]
+    checked = [_checked(masks, output, window, length) for output, window in enumerate(windows)]
+    return {name: checked[output] for name, output in users.items()}
+
+
+class _Masks:
+    """Masks as functions of how many tokens are cached and how many are new."""
+
+    def __init__(self, model: ov.Model) -> None:
+        self._model = model
+        self._compiled = self._compile()
+
+    def _compile(self) -> ov.CompiledModel:
+        try:
+            return ov.Core().compile_model(self._model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except RuntimeError as error:
+            raise TransformationError(f"the attention masks cannot be compiled: {error}") from error
+
+    def __call__(self, past: int, new: int) -> list[NDArray[Any]]:
+        """Those of one sequence without padding, ``(1, heads or 1, new, past + new)``."""
+        inputs = {
+            "input_ids": np.zeros((1, new), np.int64),
+            "attention_mask": np.ones((1, past + new), np.int64),
+            "position_ids": np.arange(past, past + new, dtype=np.int64)[None],
+            "beam_idx": np.zeros(1, np.int32),
+        }
+        feed = {port.get_any_name(): inputs[port.get_any_name()] for port in self._compiled.inputs}
+        try:
+            return list(self._compiled(feed).values())
+        except RuntimeError as error:
+            self._compiled = self._compile()  # one that failed remembers shapes that do not fit
+            raise TransformationError(f"the attention masks cannot be computed: {error}") from error
+
+    def longest(self) -> int:
+        """How many tokens there can be, up to ``_LONGEST``; some models cut their masks out of a table.
+
+        Raises:
+            TransformationError: the table has a length that is not a power of two.
+        """
+        if self._fit(_LONGEST):
+            return _LONGEST
+        length = 1
+        while self._fit(2 * length):
+            length *= 2
+        if self._fit(length + 1):
+            raise TransformationError(f"the attention masks end somewhere between {length} and {2 * length} tokens")
+        return length
+
+    def _fit(self, length: int) -> bool:
+        try:
+            return all(mask.shape[-1] == length for mask in self(length - 1, 1))
+        except TransformationError:
+            return False
+
+
+def _checked(masks: _Masks, output: int, window: int, longest: int) -> int | None:
+    """The window, if several rows of the mask agree with it; None if it adds something, too."""
+    new = 3
+    past = max(min(window + 2, longest - new), 0)
+    mask = masks(past, new)[output]
+    back = np.arange(past, past + new)[:, None] - np.arange(past + new)  # how far each token looks back
+    expected = (back >= 0) & (back < (window or past + new))
+    if mask.shape[-2:] != expected.shape or (_visible(mask) != expected).any():
+        raise TransformationError("an attention mask hides other tokens than a sliding window does")
+    adds = mask.dtype != bool and bool(np.where(expected, mask, 0).any())
+    return None if adds else window
+
+
+def _visible(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    return mask if mask.dtype == bool else mask > _HIDDEN
