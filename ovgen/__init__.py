@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from ovgen.conversion import convert
     from ovgen.engine.session import Session
     from ovgen.llm import LLM
+    from ovgen.weights import Compression
 
 __all__ = [
     "LLM",
     "CacheFileError",
     "CacheFullError",
+    "Compression",
     "ConfigError",
     "ContextLengthError",
     "CorruptFileError",
@@ -62,7 +64,12 @@ __all__ = [
 ]
 
 # These bring OpenVINO with them, which takes a third of a second: imported when first asked for (PEP 562).
-_LAZY = {"LLM": "ovgen.llm", "Session": "ovgen.engine.session", "convert": "ovgen.conversion"}
+_LAZY = {
+    "Compression": "ovgen.weights",
+    "LLM": "ovgen.llm",
+    "Session": "ovgen.engine.session",
+    "convert": "ovgen.conversion",
+}
 
 
 def __getattr__(name: str) -> object:

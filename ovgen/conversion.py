@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openvino as ov
 
-from ovgen.errors import TokenizerError
+from ovgen.errors import ConfigError, TokenizerError
 from ovgen.graph import check_destination, save_ir
 from ovgen.loader import Source, load
+from ovgen.runtime.calibration import gather_statistics
+from ovgen.weights import Compression, Progress
 
-__all__ = ["convert"]
+__all__ = ["Conversion", "convert"]
 
+_LEAST_CALIBRATION = 256  # tokens: fewer tell nothing of what goes into a layer
 _log = logging.getLogger("ovgen")
 
 # What may stand beside a model and says how to use it: Hugging Face's tokenizer files, and OpenVINO's.
@@ -36,37 +43,154 @@ _COMPANIONS = (
 )
 
 
-def convert(source: str | os.PathLike[str], destination: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write the model at ``source`` as an IR folder that ovgen, openvino.genai and optimum-intel load.
+class Conversion:
+    """A model about to be written as an IR folder that ovgen, openvino.genai and optimum-intel load.
 
-    Weights keep their precision. The tokenizer goes along, as OpenVINO models too, which openvino.genai takes text
-    by; where those cannot be made, a warning says why. The folder is written whole or not at all. Returns its path.
+    The tokenizer goes along, as OpenVINO models too, which openvino.genai takes text by; where those cannot be made,
+    a warning says why.
+
+    Args:
+        source: a Hugging Face folder, an IR folder, or a GGUF file.
+        destination: the folder to write.
+        compression: what to store the weights in; None keeps their precision.
+        calibration: text of the kind that the model will see, for INT4 weights that lose less.
+        force: replace ``destination`` if it is an IR folder.
+
+    Attributes:
+        estimated_bytes: what the folder will take.
 
     Raises:
         ModelError: there is no model at ``source``, it is damaged, or it is not supported.
-        ConfigError: ``destination`` exists and is not an empty folder; with ``force``, it is no IR folder either.
+        ConfigError: ``destination`` exists and is not an empty folder (with ``force``: nor an IR folder), its disk has
+            too little room, or ``calibration`` cannot be used.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        compression: Compression | None = None,
+        *,
+        calibration: str | None = None,
+        force: bool = False,
+    ) -> None:
+        self._folder = Path(destination).expanduser().absolute()
+        self._force = force
+        check_destination(self._folder, force=force)  # what can be refused is refused before anything long begins
+        self._source = load(Path(source))
+        self._compression = compression
+        self._text = None if calibration is None else self._tokens(calibration)
+        self._files = _companions(self._source)
+        # OpenVINO's tokenizer takes about as much as the files that it is made from.
+        self.estimated_bytes = self._source.estimate(compression) + 2 * sum(map(_size, self._files.values()))
+        _check_room(self._folder, self.estimated_bytes)
+
+    def run(self, *, progress: bool = False) -> Path:
+        """Write the folder, whole or not at all, and return its path.
+
+        Args:
+            progress: show a progress bar.
+
+        Raises:
+            ModelError: the model is damaged or not supported.
+            OSError: the place cannot be written to.
+        """
+        statistics = None if self._text is None else gather_statistics(self._source.build(), [self._text])
+        with _bar(self._source, show=progress and self._compression is not None) as report:
+            model = self._source.build(self._compression, statistics=statistics, progress=report)
+        return save_ir(
+            model, self._folder, _companions(self._source) | _tokenizer_models(self._source), force=self._force
+        )
+
+    def _tokens(self, calibration: str) -> list[int]:
+        if self._compression is None or self._compression.weights != "int4":
+            raise ConfigError("calibration is for int4: ask for weights='int4', or leave the text out")
+        if self._source.tokenizer is None:
+            raise ConfigError(f"{self._source.path} has no tokenizer, which a calibration text needs")
+        ids = self._source.tokenizer.encode(calibration)
+        if len(ids) < _LEAST_CALIBRATION:
+            raise ConfigError(f"the calibration text has {len(ids)} tokens: give at least {_LEAST_CALIBRATION}")
+        return ids
+
+
+def convert(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    compression: Compression | None = None,
+    *,
+    calibration: str | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> Path:
+    """Write the model at ``source`` as an IR folder, and return its path: a `Conversion` made and run.
+
+    Raises:
+        ModelError: there is no model at ``source``, it is damaged, or it is not supported.
+        ConfigError: see `Conversion`.
         OSError: the place cannot be written to.
     """
-    folder = Path(destination).expanduser()
-    check_destination(folder, force=force)  # now, not only after minutes of work
-    found = load(Path(source))
-    return save_ir(found.build(), folder, _companions(found) | _tokenizer_models(found), force=force)
+    return Conversion(source, destination, compression, calibration=calibration, force=force).run(progress=progress)
 
 
-def _companions(source: Source) -> dict[str, ov.Model | Path | str]:
-    """What goes along with a model, by file name."""
-    files: dict[str, ov.Model | Path | str] = {}
+def _check_room(folder: Path, needed: int) -> None:
+    place = next(parent for parent in folder.parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ConfigError(
+            f"{folder} will take about {needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free on its disk: "
+            "make room, or choose another place"
+        )
+
+
+@contextmanager
+def _bar(source: Source, *, show: bool) -> Iterator[Progress | None]:
+    """A progress bar over the bytes of the tensors that are compressed."""
+    if not show:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=source.estimate(), unit="B", unit_scale=True, desc="Compressing", leave=False) as bar:
+
+        def report(name: str, size: int) -> None:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update(size)
+
+        yield report
+
+
+def _companions(source: Source) -> dict[str, Path | str]:
+    """What goes along with a model, by file name: files to copy and texts to write."""
+    files: dict[str, Path | str] = {}
     if source.config:
         files["config.json"] = _json(source.config)
+    if source.path.is_file():
+        return files | _tokenizer_files(source)
     there = (source.path / name for name in _COMPANIONS)
     return files | {file.name: file for file in there if file.is_file()}
+
+
+def _size(content: Path | str) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content.encode())
+
+
+def _tokenizer_files(source: Source) -> dict[str, str]:
+    """What a GGUF file says about its tokenizer, as Hugging Face's files."""
+    from ovgen.text.fast import FastTokenizer
+
+    if not isinstance(source.tokenizer, FastTokenizer):
+        return {}
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **source.tokenizer.special_tokens}
+    if source.chat_template is not None:
+        settings["chat_template"] = source.chat_template.source
+    return {"tokenizer.json": source.tokenizer.backend.to_str(), "tokenizer_config.json": _json(settings)}
 
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def _tokenizer_models(source: Source) -> dict[str, ov.Model | Path | str]:
+def _tokenizer_models(source: Source) -> dict[str, ov.Model]:
     """The tokenizer as OpenVINO models, by file name; none if the folder has them, or they cannot be made."""
     if source.tokenizer is None or (source.path / "openvino_tokenizer.xml").exists():
         return {}

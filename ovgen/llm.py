@@ -16,10 +16,12 @@ from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import RequestError, TokenizerError
 from ovgen.loader import Source, load
+from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.runtime.device import check_device
 from ovgen.runtime.forms import Form, check_form, make_runner
 from ovgen.text import Detokenizer
+from ovgen.weights import Compression, Precision
 
 __all__ = ["LLM", "Message", "Prompt"]
 
@@ -38,16 +40,19 @@ class LLM:
     """A causal language model on a device, ready to generate.
 
     Args:
-        path: a folder with an OpenVINO IR (``openvino_model.xml``), or a Hugging Face one with safetensors.
+        path: a folder with an OpenVINO IR (``openvino_model.xml``), a Hugging Face one with safetensors, or a GGUF
+            file.
         device: an OpenVINO device; ``ovgen devices`` lists those that are here.
         device_config: OpenVINO properties for compiling (``INFERENCE_PRECISION_HINT``, ``KV_CACHE_PRECISION``,
             ``CACHE_DIR``, ...), passed on as they are.
         form: ``"paged"`` (KV blocks that ovgen owns), ``"stateful"`` (the plugin keeps the cache), or ``"auto"``:
             paged, and stateful with a warning where that cannot be built.
+        weights: ``"int8"``, ``"int4"`` or ``"f16"``, or a `Compression` with more to say, stores the weights so: in a
+            copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
         engine_options: fields of `EngineConfig`.
 
     Attributes:
-        path: the model's folder.
+        path: where the model was loaded from: its folder or file, or the compressed copy.
         model: its graph, an ``openvino.Model`` in the causal LM form.
         config: its ``config.json``.
         tokenizer: None where the folder has none; prompts are token ids then.
@@ -70,13 +75,16 @@ class LLM:
         device: str = "CPU",
         device_config: Mapping[str, Any] | None = None,
         form: Form = "auto",
+        weights: Precision | Compression | None = None,
         **engine_options: Any,
     ) -> None:
         begin = time.perf_counter()
         engine_config = override(EngineConfig(), engine_options)
         check_form(form)  # what can be refused is refused before anything long begins
         check_device(device)
-        source = load(Path(path))
+        if isinstance(weights, str):
+            weights = Compression(weights=weights)
+        source = load(Path(path) if weights is None else compressed_copy(Path(path), weights))
         self.path = source.path
         self.model = source.build()
         self.config = source.config

@@ -11,14 +11,15 @@ from typing import Any
 import openvino as ov
 
 from ovgen.config import SamplingParams
-from ovgen.errors import ModelError, ModelNotFoundError, UnsupportedModelError
-from ovgen.graph import IR_WEIGHTS, IR_XML, build_model, read_config, read_ir
-from ovgen.graph.passes import to_stateful
+from ovgen.errors import ModelError, ModelNotFoundError, TokenizerError, UnsupportedModelError
+from ovgen.graph import IR_WEIGHTS, IR_XML, build_model, estimate_size, read_config, read_ir
+from ovgen.graph.passes import compress_model, compressed_size, to_stateful
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokenizer
-from ovgen.weights import Checkpoint, open_checkpoint, read_json
+from ovgen.weights import Checkpoint, Compression, Progress, Statistics, open_checkpoint, read_json
+from ovgen.weights.gguf import gguf_checkpoint, gguf_config, gguf_files, read_gguf
 
-__all__ = ["Source", "load"]
+__all__ = ["Source", "digest", "load"]
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
@@ -29,9 +30,9 @@ class Source:
     """A model as it was found on disk, before its graph is made.
 
     Attributes:
-        path: its folder.
+        path: its folder, or GGUF file.
         checkpoint: its weights; None where the folder holds a graph with the weights in it.
-        config: ``config.json``; empty where there is none.
+        config: ``config.json``, or what Hugging Face has there for the model of a GGUF file; empty if there is none.
         context_length: the longest sequence that the model takes; None where ``config.json`` does not say.
         eos_token_ids: tokens that end a text.
         params: sampling defaults from ``generation_config.json``, else greedy.
@@ -48,37 +49,81 @@ class Source:
     tokenizer: Tokenizer | None
     chat_template: ChatTemplate | None
 
-    def build(self) -> ov.Model:
+    def build(
+        self,
+        compression: Compression | None = None,
+        *,
+        statistics: Statistics | None = None,
+        progress: Progress | None = None,
+    ) -> ov.Model:
         """The causal LM form, stateful: an IR as it is, a checkpoint by building its graph.
+
+        Args:
+            compression: what to store the weights in; None for what they are stored in.
+            statistics: of the inputs of linear layers, for better INT4.
+            progress: told each tensor of a compression.
 
         Raises:
             ModelError: the model is damaged or not supported.
         """
         if self.checkpoint is not None:
-            return build_model(self.config, self.checkpoint)
+            return build_model(self.config, self.checkpoint, compression, statistics=statistics, progress=progress)
         model = read_ir(self.path)
         try:
             to_stateful(model)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self.path / IR_XML}: {error}") from error
+        if compression is not None:
+            compress_model(model, compression, statistics=statistics, progress=progress)
         return model
+
+    def estimate(self, compression: Compression | None = None) -> int:
+        """About how many bytes the weights take, or will take."""
+        if self.checkpoint is not None:
+            return estimate_size(self.config, self.checkpoint, compression)
+        if compression is not None:
+            return compressed_size(self.build(), compression)
+        return (self.path / IR_WEIGHTS).stat().st_size
 
     def identity(self) -> str:
         """A digest that tells this model from another: names, sizes and samples of its files."""
-        digest = hashlib.sha256()
-        names = ("config.json", IR_XML, IR_WEIGHTS)
-        for file in sorted(f for f in self.path.iterdir() if f.name in names or f.suffix == ".safetensors"):
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}\n".encode())
-            with file.open("rb") as stream:
-                for place in range(0, size, max(_SAMPLE, size // 16)):
-                    stream.seek(place)
-                    digest.update(stream.read(_SAMPLE))
-        return digest.hexdigest()
+        return digest(self.path)
+
+
+def digest(path: Path, *, times: bool = False) -> str:
+    """A digest of what is at ``path``, a model folder or a GGUF file: names, sizes and samples of its files.
+
+    Args:
+        path: as `load` takes it.
+        times: include when each file was last changed, which tells a change that the samples miss, and the files
+            beside the weights: tokenizer and generation settings.
+
+    Raises:
+        ModelNotFoundError: there is nothing at ``path``.
+        UnsupportedModelError: it is a file of another kind.
+    """
+    result = hashlib.sha256()
+    for file in _files(path, all_kinds=times):
+        stat = file.stat()
+        result.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns if times else ''}\n".encode())
+        with file.open("rb") as stream:
+            for place in range(0, stat.st_size, max(_SAMPLE, stat.st_size // 16)):
+                stream.seek(place)
+                result.update(stream.read(_SAMPLE))
+    return result.hexdigest()
+
+
+def _files(path: Path, *, all_kinds: bool) -> list[Path]:
+    if path.suffix == ".gguf" and path.is_file():
+        return gguf_files(path)
+    _check_folder(path)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    names = ("config.json", IR_XML, IR_WEIGHTS)
+    return files if all_kinds else [file for file in files if file.name in names or file.suffix == ".safetensors"]
 
 
 def load(path: str | Path) -> Source:
-    """Read what a model folder says, and map its weights.
+    """Read what a model folder or a GGUF file says, and map its weights.
 
     Raises:
         ModelNotFoundError: there is nothing at ``path``, or no model in it.
@@ -86,6 +131,8 @@ def load(path: str | Path) -> Source:
         TokenizerError: its tokenizer or chat template is damaged.
     """
     folder = Path(path).expanduser().absolute()  # it is read again when a session is saved
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        return _load_gguf(folder)
     _check_folder(folder)
     checkpoint, config = _read(folder)
     generation = _optional_json(folder / "generation_config.json")
@@ -104,13 +151,38 @@ def load(path: str | Path) -> Source:
     )
 
 
+def _load_gguf(path: Path) -> Source:
+    from ovgen.text.gguf import end_token_ids, from_gguf  # imports tokenizers
+
+    gguf = read_gguf(path)
+    metadata, source = gguf.metadata, str(gguf.path)
+    tokenizer = from_gguf(metadata, source)
+    template = metadata.get("tokenizer.chat_template")
+    if not isinstance(template, (str, type(None))):
+        raise TokenizerError(f"{path}: tokenizer.chat_template must be a string, got {template!r:.40}")
+    special = tokenizer.special_tokens if tokenizer else {}
+    config = {**gguf_config(gguf), "eos_token_id": end_token_ids(metadata, source)}
+    return Source(
+        path=gguf.path,
+        checkpoint=gguf_checkpoint(gguf),
+        config=config,
+        context_length=_context_length(config),
+        eos_token_ids=frozenset(config["eos_token_id"]),
+        params=SamplingParams(),
+        tokenizer=tokenizer,
+        chat_template=None if template is None else ChatTemplate(template, special),
+    )
+
+
 def _check_folder(folder: Path) -> None:
     if not folder.exists():
         raise ModelNotFoundError(
             f"there is no model at {folder}: give the path of a model folder (nothing is downloaded)"
         )
     if folder.is_file():
-        raise UnsupportedModelError(f"{folder} is a file: give a folder with OpenVINO IR or Hugging Face safetensors")
+        raise UnsupportedModelError(
+            f"{folder} is a file: give a .gguf, or a folder with OpenVINO IR or Hugging Face safetensors"
+        )
 
 
 def _read(folder: Path) -> tuple[Checkpoint | None, Mapping[str, Any]]:

@@ -54,19 +54,24 @@ _ARCHITECTURES = {
 
 
 def write(
-    folder: Path, path: Path, stored: str | None = None, metadata: Mapping[str, tuple[int, Any]] = MappingProxyType({})
+    folder: Path,
+    path: Path,
+    stored: str | None = None,
+    metadata: Mapping[str, tuple[int, Any]] = MappingProxyType({}),
+    tensors_a_file: int = 0,
 ) -> Path:
-    """The model of a Hugging Face folder as a GGUF file.
+    """The model of a Hugging Face folder as a GGUF file, or as several, whose first is returned.
 
     Args:
         folder: the model.
         path: the file.
         stored: ggml's type of the matrices; None: they keep theirs. Vectors are always F32, as in llama.cpp.
         metadata: more of them, as `tests.weights.gguf_bytes.encode` takes them.
+        tensors_a_file: how many a file holds at most; 0 for no limit.
     """
     config = json.loads((folder / "config.json").read_text())
     architecture = _ARCHITECTURES[config["model_type"]]
-    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture], split_max_tensors=tensors_a_file)
     (_write_gpt2 if architecture is gguf.MODEL_ARCH.GPT2 else _write_decoder)(writer, config)
     for key, (kind, value) in metadata.items():
         if kind == gguf.GGUFValueType.ARRAY:
@@ -84,7 +89,7 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"), default=path)
 
 
 def _add(writer: gguf.GGUFWriter, name: str, array: NDArray[np.float32], dtype: str) -> None:

@@ -3,33 +3,64 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from pathlib import Path
 
-from ovgen.cli.options import to_json
-from ovgen.cli.terminal import status
-from ovgen.conversion import convert
+from ovgen.cli.options import add_compression_options, compression, to_json
+from ovgen.conversion import Conversion
+from ovgen.errors import ConfigError
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
 HELP = "write a model as an OpenVINO IR folder, as openvino.genai and optimum-intel read it"
-EXAMPLE = """example:
+EXAMPLE = """examples:
   ovgen convert path/to/hf-folder path/to/ir-folder
+  ovgen convert path/to/hf-folder path/to/int4-folder --weights int4 --group-size 64
+  ovgen convert model.gguf path/to/ir-folder --force
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("source", help="model folder: safetensors or IR")
+    parser.add_argument("source", help="model: a Hugging Face folder with safetensors, an IR folder, or a .gguf file")
     parser.add_argument("destination", help="folder to write: a new or an empty one")
-    parser.add_argument("--json", action="store_true", help="tell folder and size as a JSON object")
+    parser.add_argument("--force", action="store_true", help="replace the destination if it is an IR folder")
+    parser.add_argument("--json", action="store_true", help="tell folder, sizes and time as a JSON object")
+    add_compression_options(parser)
+    parser.add_argument("--calibration", metavar="FILE", help="text of the kind the model will see, for int4")
 
 
 def run(options: argparse.Namespace) -> int:
     """Convert, and say where the result is."""
-    with status(f"Converting {options.source}"):
-        folder = convert(options.source, options.destination)
+    begin = time.perf_counter()
+    text = None if options.calibration is None else _read(options.calibration)
+    conversion = Conversion(
+        options.source,
+        options.destination,
+        compression(options),
+        calibration=text,
+        force=options.force,
+    )
+    estimate = conversion.estimated_bytes
+    if not options.json:
+        print(f"{options.source} -> {options.destination}: about {_mb(estimate)}", file=sys.stderr)
+    folder = conversion.run(progress=sys.stderr.isatty())
     size = sum(file.stat().st_size for file in folder.iterdir())
+    seconds = time.perf_counter() - begin
     if options.json:
-        print(to_json({"folder": str(folder), "bytes": size}))
+        print(to_json({"folder": str(folder), "bytes": size, "estimated_bytes": estimate, "seconds": seconds}))
     else:
-        print(f"{folder}: {size / 1e6:.1f} MB")
+        print(f"{folder}: {_mb(size)} in {seconds:.1f} s")
     return 0
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the calibration text {file}: {error}") from error
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -7,15 +7,24 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ovgen.cli.terminal import status
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.errors import ConfigError
 from ovgen.llm import LLM
 from ovgen.resources import bundled_model
+from ovgen.weights import Compression, Precision
 
-__all__ = ["add_model_options", "add_sampling_options", "load_model", "sampling_options"]
+__all__ = [
+    "add_compression_options",
+    "add_model_options",
+    "add_sampling_options",
+    "compression",
+    "load_model",
+    "sampling_options",
+    "to_json",
+]
 
 # Fields that a command line cannot say well, or should not.
 _PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"}
@@ -24,7 +33,9 @@ _PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model runs where."""
     group = parser.add_argument_group("model")
-    group.add_argument("--model", "-m", metavar="FOLDER", help="model folder (default: the bundled storyteller)")
+    group.add_argument(
+        "--model", "-m", metavar="PATH", help="model folder or .gguf file (default: the bundled storyteller)"
+    )
     group.add_argument("--device", default="CPU", help="OpenVINO device, as `ovgen devices` lists it (default: CPU)")
     group.add_argument(
         "--device-config",
@@ -40,6 +51,35 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="how the model runs (default: auto)",
     )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
+    add_compression_options(parser)
+
+
+def add_compression_options(parser: argparse.ArgumentParser) -> None:
+    """What to store the weights in."""
+    group = parser.add_argument_group("compression of the weights (default: as they are stored)")
+    group.add_argument("--weights", choices=get_args(Precision), help="what to store them in")
+    group.add_argument("--group-size", type=int, metavar="N", help="weights that share a scale (default: 128 in int4)")
+    group.add_argument("--sym", dest="symmetric", action="store_true", default=None, help="without zero points")
+    group.add_argument("--asym", dest="symmetric", action="store_false", help="with zero points (the default)")
+    group.add_argument("--tables", choices=get_args(Precision), help="embeddings and head (default: int8)")
+
+
+def compression(options: argparse.Namespace) -> Compression | None:
+    """What the options of `add_compression_options` ask for.
+
+    Raises:
+        ConfigError: a value is not allowed, or there is one without --weights.
+    """
+    if options.weights is not None:
+        return Compression(
+            weights=options.weights,
+            group_size=options.group_size,
+            symmetric=options.symmetric,
+            tables=options.tables,
+        )
+    if (options.group_size, options.symmetric, options.tables) != (None, None, None):
+        raise ConfigError("--group-size, --sym, --asym and --tables say more about --weights: give that, too")
+    return None
 
 
 def load_model(options: argparse.Namespace) -> LLM:
@@ -53,7 +93,12 @@ def load_model(options: argparse.Namespace) -> LLM:
     path = Path(options.model or bundled_model())
     with status(f"Loading {path.name}"):
         return LLM(
-            path, device=options.device, device_config=config, form=options.form, **_given(options, EngineConfig)
+            path,
+            device=options.device,
+            device_config=config,
+            form=options.form,
+            weights=compression(options),
+            **_given(options, EngineConfig),
         )
 
 

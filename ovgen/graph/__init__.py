@@ -1,8 +1,17 @@
 """Building and rewriting ``ov.Model``; nothing here compiles."""
 
-from ovgen.graph.build import build_model
+from ovgen.graph.build import build_model, estimate_size
 from ovgen.graph.hf_config import read_config
 from ovgen.graph.ir import IR_WEIGHTS, IR_XML, read_ir
 from ovgen.graph.save import check_destination, save_ir
 
-__all__ = ["IR_WEIGHTS", "IR_XML", "build_model", "check_destination", "read_config", "read_ir", "save_ir"]
+__all__ = [
+    "IR_WEIGHTS",
+    "IR_XML",
+    "build_model",
+    "check_destination",
+    "estimate_size",
+    "read_config",
+    "read_ir",
+    "save_ir",
+]

@@ -9,18 +9,33 @@ import openvino as ov
 
 from ovgen.errors import UnsupportedModelError
 from ovgen.graph.arch import ARCHITECTURES
-from ovgen.weights import Checkpoint
+from ovgen.weights import Checkpoint, CompressingCheckpoint, Compression, Progress, Statistics
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "estimate_size"]
 
 
-def build_model(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:
+def build_model(
+    config: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    compression: Compression | None = None,
+    *,
+    statistics: Statistics | None = None,
+    progress: Progress | None = None,
+) -> ov.Model:
     """The causal LM form of a model.
 
     Inputs: ``input_ids`` ``(batch, new)``, ``attention_mask`` ``(batch, cached + new)``, ``position_ids``
     ``(batch, new)`` int64, ``beam_idx`` ``(batch,)`` int32. Output: ``logits`` ``(batch, new, vocab)``
     float32. The KV cache is in variables. Weights keep the precision that they are stored in and stay in the
-    mapped files (see ``ovgen.graph.constants``); neither ``config`` nor ``checkpoint`` need be kept.
+    mapped files (see ``ovgen.graph.constants``) unless ``compression`` asks for another; neither ``config`` nor
+    ``checkpoint`` need be kept.
+
+    Args:
+        config: the object of ``config.json``.
+        checkpoint: the weights, under the names of Hugging Face.
+        compression: what to store the weights in. Peak memory is that of the result, and of one tensor.
+        statistics: of the inputs of linear layers, for better INT4; see ``ovgen.runtime.calibration``.
+        progress: told each tensor of a compression: its name, and the bytes it took.
 
     Raises:
         UnsupportedModelError: the architecture, or something that the configuration asks for, is not known.
@@ -32,4 +47,27 @@ def build_model(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:
         raise UnsupportedModelError(
             f"config.json: model_type={kind!r:.80} is not implemented; there are: {', '.join(ARCHITECTURES)}"
         )
-    return ARCHITECTURES[kind](config, checkpoint)
+    build = ARCHITECTURES[kind]
+    if compression is None:
+        return build(config, checkpoint)
+    compressing = CompressingCheckpoint(checkpoint, compression, statistics, progress)
+    model = build(config, compressing)
+    compressing.warn()
+    return model
+
+
+def estimate_size(config: Mapping[str, Any], checkpoint: Checkpoint, compression: Compression | None = None) -> int:
+    """About how many bytes the weights of `build_model` will take, from names and shapes alone.
+
+    A matrix with as many rows as there are tokens or positions counts as a table. Tensors that the architecture does
+    not use count too.
+    """
+    tables = {config.get(key) for key in ("vocab_size", "n_positions", "max_position_embeddings")}
+    total = 0
+    for tensor in dict(checkpoint.items()).values():
+        size = tensor.nbytes
+        if compression is not None and len(tensor.shape) == 2:
+            rows, columns = tensor.shape
+            size = min(size, compression.bytes_of(rows, columns, table=rows in tables))
+        total += size
+    return total

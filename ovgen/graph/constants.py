@@ -25,12 +25,12 @@ import openvino as ov
 import openvino.opset15 as op
 
 from ovgen.errors import UnsupportedModelError
-from ovgen.weights import Checkpoint, Weight
+from ovgen.graph.compressed import decompressed
+from ovgen.weights import FLOATS, Checkpoint, Compressed, Weight
 
-__all__ = ["Constants", "mark_decompression"]
+__all__ = ["Constants", "mark_decompression", "weight_node"]
 
 _MARK = "decompression_0"
-_TYPES = {"F32": ov.Type.f32, "F16": ov.Type.f16, "BF16": ov.Type.bf16}
 
 
 class Constants:
@@ -41,35 +41,49 @@ class Constants:
         self._nodes: dict[str, ov.Node] = {}
         self._mapped = _map_bfloat16(checkpoint)
 
-    def get(self, name: str, shape: tuple[int, ...], *, transposed: bool = False) -> ov.Node:
+    def get(self, name: str, shape: tuple[int, ...]) -> ov.Node:
         """The tensor ``name`` as an f32 node of ``shape``; its constant has the precision that is stored.
 
         Args:
             name: the tensor's name, which becomes the constant's.
             shape: the shape that is wanted.
-            transposed: the checkpoint holds the matrix the other way round.
 
         Raises:
             MissingTensorError: the tensor is not there, or its shape is another.
             UnsupportedModelError: it is not stored as F32, F16 or BF16.
         """
         if name not in self._nodes:
-            weight = self._checkpoint.get(name, shape[::-1] if transposed else shape)
-            if weight.dtype not in _TYPES:
-                raise UnsupportedModelError(
-                    f"tensor {name!r} is stored as {weight.dtype}; there are: {', '.join(_TYPES)}"
-                )
-            constant = _constant(weight.transposed()) if transposed else self._mapped.get(name)
-            self._nodes[name] = _as_f32(name, constant or _constant(weight))
+            self._nodes[name] = self._node(name, self._checkpoint.get(name, shape))
         return self._nodes[name]
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> ov.Node:
-        """The weight ``(outputs, inputs)`` of a linear layer: `get`, of what compression is made for."""
-        return self.get(name, shape, transposed=transposed)
+        """The weight ``(outputs, inputs)`` of a linear layer; see ``Checkpoint.matrix``. Errors are those of `get`."""
+        if name not in self._nodes:
+            self._nodes[name] = self._node(name, self._checkpoint.matrix(name, shape, transposed=transposed))
+        return self._nodes[name]
 
     def table(self, name: str, shape: tuple[int, int]) -> ov.Node:
-        """``(vocabulary, hidden)``, of an embedding, a head or both: `get`, of what compression spares."""
-        return self.get(name, shape)
+        """``(vocabulary, hidden)``, of an embedding, a head or both. Errors are those of `get`."""
+        if name not in self._nodes:
+            self._nodes[name] = self._node(name, self._checkpoint.table(name, shape))
+        return self._nodes[name]
+
+    def _node(self, name: str, tensor: Weight | Compressed) -> ov.Node:
+        mapped = self._mapped.get(name) if isinstance(tensor, Weight) and tensor.file is not None else None
+        return weight_node(name, tensor) if mapped is None else _as_f32(name, mapped)
+
+
+def weight_node(name: str, tensor: Weight | Compressed) -> ov.Node:
+    """A tensor as an f32 node, whose constant is called ``name`` and has the precision that is stored.
+
+    Raises:
+        UnsupportedModelError: it is not stored as F32, F16, BF16, or compressed along its rows.
+    """
+    if isinstance(tensor, Compressed):
+        return decompressed(name, tensor)
+    if tensor.dtype not in FLOATS:
+        raise UnsupportedModelError(f"tensor {name!r} is stored as {tensor.dtype}; there are: {', '.join(FLOATS)}")
+    return _as_f32(name, _constant(tensor))
 
 
 def mark_decompression(convert: ov.Node) -> None:
@@ -103,7 +117,7 @@ def _map_bfloat16(checkpoint: Checkpoint) -> dict[str, ov.Node]:
     """A constant for each bfloat16 tensor that lies in a file, by name, over OpenVINO's own mapping of it."""
     by_file: dict[Path, dict[str, Weight]] = {}
     for name, weight in checkpoint.items():
-        if weight.dtype == "BF16" and weight.file is not None and weight.array.size:
+        if isinstance(weight, Weight) and weight.dtype == "BF16" and weight.file is not None and weight.array.size:
             by_file.setdefault(weight.file, {})[name] = weight
     nodes: dict[str, ov.Node] = {}
     for file, weights in by_file.items():

@@ -2,7 +2,24 @@
 
 from ovgen.weights.checkpoint import Checkpoint, open_checkpoint
 from ovgen.weights.compressed import Compressed
+from ovgen.weights.compressing import CompressingCheckpoint, Statistics, stored_as, warn_of_misfits
+from ovgen.weights.compression import Compression, Precision, Progress, Scheme
 from ovgen.weights.json_file import read_json
-from ovgen.weights.weight import Weight
+from ovgen.weights.weight import FLOATS, Weight
 
-__all__ = ["Checkpoint", "Compressed", "Weight", "open_checkpoint", "read_json"]
+__all__ = [
+    "FLOATS",
+    "Checkpoint",
+    "Compressed",
+    "CompressingCheckpoint",
+    "Compression",
+    "Precision",
+    "Progress",
+    "Scheme",
+    "Statistics",
+    "Weight",
+    "open_checkpoint",
+    "read_json",
+    "stored_as",
+    "warn_of_misfits",
+]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ovgen.errors import CorruptFileError, MissingTensorError, ModelNotFoundError
+from ovgen.weights.compressed import Compressed
 from ovgen.weights.json_file import read_json
 from ovgen.weights.safetensors import read_safetensors
 from ovgen.weights.weight import Weight
@@ -15,6 +16,7 @@ __all__ = ["Checkpoint", "open_checkpoint"]
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_Tensor: TypeAlias = Weight | Compressed
 
 
 class Checkpoint:
@@ -22,26 +24,26 @@ class Checkpoint:
 
     Args:
         source: what error messages call the checkpoint, e.g. its folder.
-        weights: the tensors.
+        weights: the tensors; a mapping may make them when they are asked for.
     """
 
-    def __init__(self, source: str, weights: Mapping[str, Weight]) -> None:
+    def __init__(self, source: str, weights: Mapping[str, _Tensor]) -> None:
         self._source = source
-        self._weights = dict(weights)
+        self._weights = weights
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every tensor's name, in the order of the files."""
         return tuple(self._weights)
 
-    def items(self) -> Iterable[tuple[str, Weight]]:
+    def items(self) -> Iterable[tuple[str, _Tensor]]:
         """Every tensor with its name, in the order of the files."""
         return self._weights.items()
 
     def __contains__(self, name: object) -> bool:
         return name in self._weights
 
-    def get(self, name: str, shape: tuple[int, ...]) -> Weight:
+    def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
         """The tensor ``name``, which must have the shape that the model's configuration implies.
 
         Raises:
@@ -58,6 +60,23 @@ class Checkpoint:
                 f"{self._source}: the tensor {name!r} has shape {weight.shape}, but config.json calls for {shape}"
             )
         return weight
+
+    def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
+        """The weight ``(outputs, inputs)`` of a linear layer; ``transposed``: it is stored the other way round.
+
+        Raises:
+            MissingTensorError: as `get`.
+        """
+        weight = self.get(name, shape[::-1] if transposed else shape)
+        return weight.transposed() if transposed else weight
+
+    def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
+        """``(vocabulary, hidden)``, of an embedding, a head or both.
+
+        Raises:
+            MissingTensorError: as `get`.
+        """
+        return self.get(name, shape)
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

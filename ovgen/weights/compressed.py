@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Compressed", "unpack_nibbles"]
+__all__ = ["Bits", "Compressed", "unpack_nibbles"]
+
+Bits: TypeAlias = Literal["u8", "i8", "u4", "i4"]
+"""OpenVINO's names of what a code can be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +29,7 @@ class Compressed:
     """
 
     codes: NDArray[Any]
-    dtype: Literal["u8", "i8", "u4", "i4"]
+    dtype: Bits
     scale: NDArray[np.float16]
     zero_point: NDArray[Any] | None = None
     flipped: bool = False
@@ -35,8 +38,20 @@ class Compressed:
     def shape(self) -> tuple[int, ...]:
         """The shape of the matrix meant."""
         rows, width = self.codes.shape
-        sizes = (rows, width if self.dtype in ("u8", "i8") else 2 * width)
+        sizes = (rows, width * 8 // self.bits)
         return sizes[::-1] if self.flipped else sizes
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return 8 if self.dtype in ("u8", "i8") else 4
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes, with a zero point in as many bits as a code."""
+        zeros = self.zero_point
+        half = self.bits == 4 and zeros is not None and zeros.dtype == np.uint8
+        return self.codes.nbytes + self.scale.nbytes + (0 if zeros is None else zeros.nbytes // (2 if half else 1))
 
     def transposed(self) -> Compressed:
         """The transpose, sharing the memory."""
@@ -44,7 +59,7 @@ class Compressed:
 
     def to_f32(self) -> NDArray[np.float32]:
         """The values."""
-        codes = self.codes if self.dtype in ("u8", "i8") else unpack_nibbles(self.codes, signed=self.dtype == "i4")
+        codes = self.codes if self.bits == 8 else unpack_nibbles(self.codes, signed=self.dtype == "i4")
         rows, groups = self.scale.shape
         values = codes.reshape(rows, groups, -1).astype(np.float32)
         if self.zero_point is not None:

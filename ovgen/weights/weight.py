@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DTYPES", "Weight"]
+__all__ = ["DTYPES", "FLOATS", "Weight"]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -27,6 +28,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 """Element types by their safetensors tag, and the numpy type that holds them."""
+
+FLOATS = ("F32", "F16", "BF16")
+"""Element types that weights of a model may have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +55,11 @@ class Weight:
         """The tensor's shape."""
         return self.array.shape
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes, in memory or in its file."""
+        return self.array.nbytes
+
     def to_f32(self) -> NDArray[np.float32]:
         """The values as float32: exact for F32, F16 and BF16; F32 is returned as it is, not copied."""
         if self.dtype == "BF16":
@@ -60,3 +69,15 @@ class Weight:
     def transposed(self) -> Weight:
         """The same numbers with the axes reversed, copied into row-major order; not a view of a file."""
         return Weight(np.ascontiguousarray(self.array.T), self.dtype)
+
+    def release(self) -> None:
+        """Let the system take back the memory of a mapped file's pages; whoever reads on gets them again."""
+        base: Any = self.array
+        while isinstance(base, np.ndarray | memoryview):
+            base = base.base if isinstance(base, np.ndarray) else base.obj
+        if self.file is None or not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        first = -(-self.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (self.offset + self.array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            base.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -1,0 +1,45 @@
+"""Models that were compressed while loading, kept for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+from ovgen.conversion import convert
+from ovgen.env import home
+from ovgen.errors import ConfigError
+from ovgen.graph import IR_XML
+from ovgen.loader import digest
+from ovgen.weights import Compression
+
+__all__ = ["compressed_copy"]
+
+_log = logging.getLogger("ovgen")
+
+
+def compressed_copy(path: Path, compression: Compression) -> Path:
+    """The IR folder of the model at ``path`` with its weights compressed: made when it is first asked for.
+
+    It lies in ``OVGEN_HOME/models`` under a name that stands for the files, the options and the version of ovgen, so
+    one that fits no more is not taken. Two processes may make the same one at a time: the first to finish puts it
+    there, whole, and the other takes that.
+
+    Raises:
+        ModelError: there is no model at ``path``, it is damaged, or it is not supported.
+        ConfigError: there is too little room on the disk.
+        OSError: ``OVGEN_HOME`` cannot be written to.
+    """
+    path = path.expanduser().absolute()
+    key = hashlib.sha256(f"{digest(path, times=True)} {compression} {version('ovgen')}".encode()).hexdigest()
+    folder = home() / "models" / f"{path.stem}-{compression.weights}-{key[:16]}"
+    if (folder / IR_XML).is_file():
+        return folder
+    _log.info("compressing %s to %s, kept in %s", path, compression.weights, folder)
+    try:
+        return convert(path, folder, compression)
+    except (ConfigError, OSError):
+        if (folder / IR_XML).is_file():  # another process was faster
+            return folder
+        raise

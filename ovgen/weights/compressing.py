@@ -1,0 +1,170 @@
+"""A checkpoint whose tensors come out compressed, one at a time, when an architecture asks for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovgen.errors import UnsupportedModelError
+from ovgen.weights.checkpoint import Checkpoint
+from ovgen.weights.compress import compress, to_f16
+from ovgen.weights.compress_calibrated import compress_calibrated
+from ovgen.weights.compressed import Compressed
+from ovgen.weights.compression import Compression, Progress, Scheme
+from ovgen.weights.weight import FLOATS, Weight
+
+__all__ = ["CompressingCheckpoint", "Statistics", "stored_as", "warn_of_misfits"]
+
+_log = logging.getLogger("ovgen")
+_Tensor: TypeAlias = Weight | Compressed
+
+Statistics: TypeAlias = Mapping[str, NDArray[np.float32]]
+"""What the inputs x of linear layers are like, by the name of the weight: the mean of ``x^T x``,
+``(inputs, inputs)``."""
+
+
+class CompressingCheckpoint(Checkpoint):
+    """Another checkpoint, compressed on the way out. The memory of mapped files is given back tensor by tensor.
+
+    Args:
+        checkpoint: where the tensors come from.
+        compression: what is wanted.
+        statistics: of the inputs, if they were gathered.
+        progress: told each tensor.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        compression: Compression,
+        statistics: Statistics | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._inner = checkpoint
+        self._compression = compression
+        self._statistics = statistics or {}
+        self._progress = progress
+        self._misfits: list[str] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor's name, in the order of the files."""
+        return self._inner.names
+
+    def items(self) -> Iterable[tuple[str, _Tensor]]:
+        """Every tensor, not compressed."""
+        return self._inner.items()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._inner
+
+    def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
+        """A vector: in float16 where the weights are to be that, else as it is stored.
+
+        Raises:
+            MissingTensorError: as ``Checkpoint.get``.
+        """
+        source = self._inner.get(name, shape)
+        result = stored_as(None, source, name) if self._compression.weights == "f16" else source
+        return self._done(name, source, result)
+
+    def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
+        """The weight of a linear layer, compressed.
+
+        Raises:
+            MissingTensorError: as ``Checkpoint.get``.
+            UnsupportedModelError: it cannot be compressed.
+        """
+        source = self._inner.get(name, shape[::-1] if transposed else shape)
+        scheme = self._compression.of_matrix(shape[1])
+        moments = self._statistics.get(name)
+        if not self._compression.fits(shape[1]):
+            self._misfits.append(f"{name} ({scheme})")
+        result = stored_as(scheme, source, name, transposed=transposed, moments=moments)
+        return self._done(name, source, result)
+
+    def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
+        """An embedding or a head, compressed.
+
+        Raises:
+            MissingTensorError: as ``Checkpoint.get``.
+            UnsupportedModelError: it cannot be compressed.
+        """
+        source = self._inner.get(name, shape)
+        return self._done(name, source, stored_as(self._compression.of_table(shape[1]), source, name))
+
+    def warn(self) -> None:
+        """Tell the log, in one line, which matrices could not be stored in the groups that were asked for."""
+        warn_of_misfits(self._misfits)
+
+    def _done(self, name: str, source: _Tensor, result: _Tensor) -> _Tensor:
+        if isinstance(source, Weight):
+            source.release()
+        if self._progress is not None:
+            self._progress(name, source.nbytes)
+        return result
+
+
+def warn_of_misfits(names: list[str]) -> None:
+    """One line of the log: which matrices were stored otherwise than asked for, if any."""
+    if names:
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        _log.warning("groups of the size asked for do not divide the rows of %d matrices: %s", len(names), shown)
+
+
+def stored_as(
+    scheme: Scheme | None,
+    source: _Tensor,
+    name: str,
+    *,
+    transposed: bool = False,
+    moments: NDArray[np.float32] | None = None,
+) -> _Tensor:
+    """A tensor in another precision.
+
+    What is stored in as few bits already stays as it is: compressing it again would only add errors. Numbers that
+    float16 cannot hold keep the precision they have, and a line of the log says so.
+
+    Args:
+        scheme: what is wanted; None stands for float16.
+        source: ``(outputs, inputs)``, or ``(inputs, outputs)`` where it is ``transposed``; or a vector.
+        name: what messages call the tensor.
+        transposed: whether the transpose of the source is wanted.
+        moments: of the inputs of the layer, if they were gathered: 4 bits come out better with them.
+
+    Raises:
+        UnsupportedModelError: it cannot be compressed.
+    """
+    if isinstance(source, Compressed):
+        source, transposed = (source.transposed() if transposed else source), False
+        if scheme is not None and source.bits <= scheme.bits:
+            return source
+    elif source.dtype not in FLOATS or (scheme is None and source.dtype == "F16"):
+        return source.transposed() if transposed else source
+    if scheme is not None:
+        return _compressed(source, scheme, name, transposed, moments)
+    half = to_f16(source)
+    if half is None:
+        _log.warning("%s has values that float16 cannot hold: it stays as it is", name)
+        half = source if isinstance(source, Weight) else Weight(source.to_f32(), "F32")
+    return half.transposed() if transposed else half
+
+
+def _compressed(
+    source: _Tensor, scheme: Scheme, name: str, transposed: bool, moments: NDArray[np.float32] | None
+) -> Compressed:
+    if moments is None or scheme.bits == 8:
+        result = compress(source, scheme, flipped=transposed)
+    else:
+        columns_first = source.to_f32() if transposed else source.to_f32().T
+        result = compress_calibrated(columns_first.copy(order="C"), scheme, moments)
+    if result is None:
+        raise UnsupportedModelError(
+            f"tensor {name!r} has values that are not finite, or too large for float16 scales: "
+            "the model can only be used as it is, without compression"
+        )
+    return result

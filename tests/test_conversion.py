@@ -1,0 +1,143 @@
+"""Writing models to disk: from every source, compressed or not, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ovgen
+from ovgen.conversion import Conversion, convert
+from ovgen.errors import ConfigError
+from tests.conftest import F32
+from tests.shared_data import SHARED, needs_shared
+from tests.tiny_models import make
+
+IDS = [1, 17, 250, 3, 99, 42, 7, 7, 181, 60]
+GGUF = SHARED / "stories260K" / "stories260K-f32.v1.gguf"
+
+
+def logits(folder: Path) -> np.ndarray:
+    return ovgen.LLM(folder, device_config=F32).session().forward(IDS)
+
+
+def error_of(folder: Path, exact: np.ndarray) -> float:
+    """Relative to the spread of the logits."""
+    return float(np.sqrt(np.square(logits(folder) - exact).mean()) / exact.std())
+
+
+@pytest.mark.parametrize("variant", ["llama-bias-untied", "gpt2"])
+def test_fewer_bits_cost_less_room_and_more_error(variant: str, tmp_path: Path) -> None:
+    source = make(variant, tmp_path / "hf")
+    exact = logits(source)
+    errors, sizes = [], []
+    for weights in (None, "f16", "int8", "int4"):
+        folder = tmp_path / str(weights)
+        conversion = Conversion(
+            source, folder, weights and ovgen.Compression(weights=weights, group_size=GROUP[weights])
+        )
+        conversion.run()
+        size = (folder / "openvino_model.bin").stat().st_size
+        assert size == pytest.approx(conversion.estimated_bytes, rel=0.1)
+        errors.append(error_of(folder, exact))
+        sizes.append(size)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[3] < sizes[0] / 5
+    assert errors == sorted(errors)
+    assert errors[0] == 0 < errors[1] < 0.01
+    assert errors[2] < 0.1 < 0.5 > errors[3]
+
+
+GROUP = {None: None, "f16": None, "int8": None, "int4": 32}
+
+
+def test_an_ir_can_be_compressed(tmp_path: Path) -> None:
+    source = make("llama", tmp_path / "hf")
+    int8 = ovgen.Compression(weights="int8")
+    direct = convert(source, tmp_path / "direct", int8)
+    by_ir = convert(convert(source, tmp_path / "ir"), tmp_path / "by_ir", int8)
+    np.testing.assert_array_equal(logits(by_ir), logits(direct))
+    assert (by_ir / "openvino_model.bin").stat().st_size == (direct / "openvino_model.bin").stat().st_size
+
+
+def test_an_ir_can_be_replaced_by_its_compression(tmp_path: Path) -> None:
+    folder = convert(make("llama", tmp_path / "hf"), tmp_path / "ir")
+    size = (folder / "openvino_model.bin").stat().st_size
+    with pytest.raises(ConfigError, match="force"):
+        convert(folder, folder, ovgen.Compression(weights="int8"))
+    convert(folder, folder, ovgen.Compression(weights="int8"), force=True)
+    assert (folder / "openvino_model.bin").stat().st_size < size / 3
+    assert ovgen.LLM(folder).generate(IDS, max_new_tokens=3).token_ids
+
+
+@needs_shared
+def test_a_gguf_becomes_a_complete_folder(tmp_path: Path) -> None:
+    folder = convert(GGUF, tmp_path / "ir")
+    names = {"config.json", "tokenizer.json", "tokenizer_config.json", "openvino_tokenizer.xml"}
+    assert names <= {file.name for file in folder.iterdir()}
+    outputs = [ovgen.LLM(path, device_config=F32).generate("One day", max_new_tokens=40) for path in (GGUF, folder)]
+    assert outputs[0].text == outputs[1].text
+    assert outputs[0].token_ids == outputs[1].token_ids
+    assert ovgen.LLM(GGUF).generate([1], max_new_tokens=0x100).finish_reason == "length"
+    assert json.loads((folder / "config.json").read_text())["eos_token_id"] == [2]
+
+
+def test_calibration_makes_int4_lose_less(tmp_path: Path) -> None:
+    source = ovgen.bundled_model()
+    text = ovgen.LLM(source).generate("Once upon a time", max_new_tokens=600, temperature=0.8, seed=1, ignore_eos=True)
+    exact = ovgen.LLM(source, device_config=F32)
+    ids = exact.generate("One day", max_new_tokens=200, temperature=0.8, seed=2, ignore_eos=True).token_ids
+    expected = exact.session().forward(ids)
+    int4 = ovgen.Compression(weights="int4")
+    folders = [
+        convert(source, tmp_path / "plain", int4),
+        convert(source, tmp_path / "calibrated", int4, calibration=text.text),
+    ]
+    plain, calibrated = (
+        np.square(ovgen.LLM(folder, device_config=F32).session().forward(ids) - expected).mean() for folder in folders
+    )
+    assert calibrated < plain
+
+
+@pytest.mark.parametrize(
+    ("weights", "text", "message"),
+    [("int8", "word " * 500, "for int4"), ("int4", "too short", "tokens: give at least")],
+)
+def test_a_calibration_that_cannot_be_used(weights: str, text: str, message: str, tmp_path: Path) -> None:
+    compression = ovgen.Compression(weights=weights)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=message):
+        Conversion(ovgen.bundled_model(), tmp_path / "ir", compression, calibration=text)
+
+
+def test_calibration_needs_a_tokenizer(tmp_path: Path) -> None:
+    source = make("llama", tmp_path / "hf")
+    with pytest.raises(ConfigError, match="has no tokenizer"):
+        Conversion(source, tmp_path / "ir", ovgen.Compression(weights="int4"), calibration="word")
+
+
+def test_a_full_disk_is_noticed_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10, 9, 1))
+    with pytest.raises(ConfigError, match="MB are free on its disk"):
+        Conversion(ovgen.bundled_model(), tmp_path / "not" / "there" / "yet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as a POSIX system does")
+def test_a_killed_conversion_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; import openvino as ov; import ovgen; "
+        "ov.save_model = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL); "
+        "ovgen.convert(ovgen.bundled_model(), sys.argv[1])"
+    )
+    folder = tmp_path / "ir"
+    done = subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
+    assert done.returncode == -9
+    assert not folder.exists()
+    assert convert(ovgen.bundled_model(), folder) == folder

@@ -1,0 +1,82 @@
+"""Models compressed while loading: made once, taken again, and never a stale one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ovgen
+from ovgen import model_cache
+from ovgen.model_cache import compressed_copy
+from tests.tiny_models import make
+
+INT8 = ovgen.Compression(weights="int8")
+PROGRAM = "import sys, ovgen; print(ovgen.LLM(sys.argv[1], weights='int8').path)"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OVGEN_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make("llama", tmp_path / "tiny")
+
+
+def test_a_copy_is_made_once(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ovgen.LLM(source, weights="int8")
+    assert first.path.parent == home / "models"
+    assert first.path.name.startswith("tiny-int8-")
+    monkeypatch.setattr(model_cache, "convert", None)  # would raise
+    second = ovgen.LLM(source, weights=INT8)
+    assert second.path == first.path
+    assert second.generate([1, 2], max_new_tokens=4) != []
+
+
+def test_options_and_files_make_another_copy(home: Path, source: Path) -> None:
+    folders = {compressed_copy(source, INT8), compressed_copy(source, ovgen.Compression(weights="f16"))}
+    folders.add(compressed_copy(source, ovgen.Compression(weights="int8", symmetric=True)))
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-6}))
+    folders.add(compressed_copy(source, INT8))
+    weights = source / "model.safetensors"
+    os.utime(weights, ns=(0, 0))  # as if its middle had been edited, where no sample is taken
+    folders.add(compressed_copy(source, INT8))
+    (source / "generation_config.json").write_text("{}")
+    folders.add(compressed_copy(source, INT8))
+    assert len(folders) == 6
+
+
+def test_the_same_files_elsewhere_are_the_same_model(home: Path, source: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "tiny"
+    shutil.copytree(source, moved)
+    assert compressed_copy(moved, INT8) == compressed_copy(source, INT8)
+
+
+def test_two_processes_that_start_at_once_share_one_copy(home: Path, source: Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(source)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    paths = {process.communicate(timeout=60)[0] for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(paths) == 1
+    assert len(list((home / "models").iterdir())) == 1
+
+
+def test_a_failure_leaves_no_copy(home: Path, tmp_path: Path) -> None:
+    source = make("llama", tmp_path / "broken", rope_scaling={"type": "dynamic", "factor": 2.0})
+    with pytest.raises(ovgen.UnsupportedModelError, match="dynamic"):
+        ovgen.LLM(source, weights="int4")
+    assert not any((home / "models").glob("*"))
+
+
+def test_there_must_be_a_model(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(ovgen.ModelNotFoundError, match="there is no model at"):
+        ovgen.LLM(tmp_path / "nothing", weights="int8")
