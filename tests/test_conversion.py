@@ -37,11 +37,9 @@ def test_fewer_bits_cost_less_room_and_more_error(variant: str, tmp_path: Path) 
     source = make(variant, tmp_path / "hf")
     exact = logits(source)
     errors, sizes = [], []
-    for weights in (None, "f16", "int8", "int4"):
-        folder = tmp_path / str(weights)
-        conversion = Conversion(
-            source, folder, weights and ovgen.Compression(weights=weights, group_size=GROUP[weights])
-        )
+    for name, compression in COMPRESSIONS.items():
+        folder = tmp_path / name
+        conversion = Conversion(source, folder, compression)
         conversion.run()
         size = (folder / "openvino_model.bin").stat().st_size
         assert size == pytest.approx(conversion.estimated_bytes, rel=0.1)
@@ -54,7 +52,12 @@ def test_fewer_bits_cost_less_room_and_more_error(variant: str, tmp_path: Path) 
     assert errors[2] < 0.1 < 0.5 > errors[3]
 
 
-GROUP = {None: None, "f16": None, "int8": None, "int4": 32}
+COMPRESSIONS = {
+    "as it is": None,
+    "f16": ovgen.Compression(weights="f16"),
+    "int8": ovgen.Compression(weights="int8"),
+    "int4": ovgen.Compression(weights="int4", group_size=32),
+}
 
 
 def test_an_ir_can_be_compressed(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options
 from ovgen.errors import OvgenError
-from ovgen.llm import LLM
+
+if TYPE_CHECKING:
+    from ovgen.llm import LLM
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options, to_json
 from ovgen.errors import RequestError
-from ovgen.llm import LLM
 from ovgen.outputs import GenerationOutput, Piece
+
+if TYPE_CHECKING:
+    from ovgen.llm import LLM
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 

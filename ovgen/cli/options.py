@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ovgen.cli.terminal import status
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.errors import ConfigError
-from ovgen.llm import LLM
 from ovgen.resources import bundled_model
 from ovgen.weights import Compression, Precision
+
+if TYPE_CHECKING:
+    from ovgen.llm import LLM
 
 __all__ = [
     "add_compression_options",
@@ -84,6 +86,8 @@ def compression(options: argparse.Namespace) -> Compression | None:
 
 def load_model(options: argparse.Namespace) -> LLM:
     """The model that the options name."""
+    from ovgen.llm import LLM  # brings the engine with it, which `ovgen convert` has no use for
+
     config = {}
     for pair in options.device_config:
         name, separator, value = pair.partition("=")

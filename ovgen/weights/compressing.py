@@ -147,11 +147,12 @@ def stored_as(
         return source.transposed() if transposed else source
     if scheme is not None:
         return _compressed(source, scheme, name, transposed, moments)
-    half = to_f16(source)
+    half = to_f16(source, flipped=transposed)
     if half is None:
         _log.warning("%s has values that float16 cannot hold: it stays as it is", name)
-        half = source if isinstance(source, Weight) else Weight(source.to_f32(), "F32")
-    return half.transposed() if transposed else half
+        same = source if isinstance(source, Weight) else Weight(source.to_f32(), "F32")
+        return same.transposed() if transposed else same
+    return half
 
 
 def _compressed(

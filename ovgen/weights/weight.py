@@ -68,10 +68,16 @@ class Weight:
 
     def transposed(self) -> Weight:
         """The same numbers with the axes reversed, copied into row-major order; not a view of a file."""
-        return Weight(np.ascontiguousarray(self.array.T), self.dtype)
+        turned = Weight(np.ascontiguousarray(self.array.T), self.dtype)
+        if not np.may_share_memory(turned.array, self.array):  # the file's pages are not needed, too
+            self.release()
+        return turned
 
     def release(self) -> None:
-        """Let the system take back the memory of a mapped file's pages; whoever reads on gets them again."""
+        """Let the system take back the memory of a mapped file's pages; whoever reads on gets them again.
+
+        What was written to the array is lost.
+        """
         base: Any = self.array
         while isinstance(base, np.ndarray | memoryview):
             base = base.base if isinstance(base, np.ndarray) else base.obj

@@ -29,19 +29,19 @@ def test_single_file(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path)
     assert checkpoint.names == ("a",)
     assert "a" in checkpoint
-    assert checkpoint.get("a", (2, 3)).array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert checkpoint.get("a", (2, 3)).to_f32().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_shards(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(sharded(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"}))
     assert checkpoint.names == ("a", "b")
-    assert checkpoint.get("b", (2, 3)).dtype == "F16"
+    assert checkpoint.get("b", (2, 3)).nbytes == 12
     assert [name for name, _ in checkpoint.items()] == ["a", "b"]
 
 
 def test_arrays_outlive_the_checkpoint(tmp_path: Path) -> None:
     save_file({"a": np.arange(5000, dtype=np.float32)}, tmp_path / "model.safetensors")
-    array = open_checkpoint(tmp_path).get("a", (5000,)).array
+    array = open_checkpoint(tmp_path).get("a", (5000,)).to_f32()
     assert array.sum() == 4999 * 2500
 
 

@@ -23,7 +23,7 @@ from ovgen.weights import (
     open_checkpoint,
     stored_as,
 )
-from ovgen.weights.compress import compress, to_f16
+from ovgen.weights.compress import compress, to_f16, to_halves
 from ovgen.weights.compress_calibrated import compress_calibrated
 
 F32 = NDArray[np.float32]
@@ -279,3 +279,12 @@ def test_pages_of_a_mapped_file_are_given_back_and_can_be_read_again(tmp_path: P
     mapped.release()
     assert resident() <= 64
     assert np.array_equal(mapped.array, values)
+
+
+def test_halves_are_what_numpy_rounds_to() -> None:
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)  # all that are finite, from 0 on
+    middles = (halves[1:] + halves[:-1]) / 2
+    near = [np.nextafter(middles, np.float32(towards)) for towards in (0, np.inf)]
+    numbers = np.concatenate([halves, middles, *near, np.float32([1e-45, 1e-38, 65519.99])])
+    for x in (numbers, -numbers):
+        np.testing.assert_array_equal(to_halves(x).view(np.uint16), x.astype(np.float16).view(np.uint16))
