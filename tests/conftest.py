@@ -19,6 +19,14 @@ settings.register_profile("fuzz", max_examples=20 * settings().max_examples, dea
 # `scripts/test --hypothesis-profile fuzz`: twenty times the cases
 
 
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compressed copies of models go to a folder of the tests, not to the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVGEN_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def storyteller() -> ovgen.LLM:
     """The bundled model in f32."""

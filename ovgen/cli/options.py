@@ -63,7 +63,7 @@ def add_compression_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group-size", type=int, metavar="N", help="weights that share a scale (default: 128 in int4)")
     group.add_argument("--sym", dest="symmetric", action="store_true", default=None, help="without zero points")
     group.add_argument("--asym", dest="symmetric", action="store_false", help="with zero points (the default)")
-    group.add_argument("--tables", choices=get_args(Precision), help="embeddings and head (default: int8)")
+    group.add_argument("--embeddings", choices=get_args(Precision), help="embeddings and head (default: int8)")
 
 
 def compression(options: argparse.Namespace) -> Compression | None:
@@ -77,10 +77,10 @@ def compression(options: argparse.Namespace) -> Compression | None:
             weights=options.weights,
             group_size=options.group_size,
             symmetric=options.symmetric,
-            tables=options.tables,
+            embeddings=options.embeddings,
         )
-    if (options.group_size, options.symmetric, options.tables) != (None, None, None):
-        raise ConfigError("--group-size, --sym, --asym and --tables say more about --weights: give that, too")
+    if (options.group_size, options.symmetric, options.embeddings) != (None, None, None):
+        raise ConfigError("--group-size, --sym, --asym and --embeddings say more about --weights: give that, too")
     return None
 
 

@@ -55,7 +55,7 @@ class Compression:
         symmetric: without zero points. The default is False, as in optimum-intel: a zero point costs a byte or half
             of one a group, and perplexity was nearly always lower with it (``scripts/compression_table.py``). Tables
             in INT8 beside weights in INT4 always have zero points, as in NNCF.
-        tables: embeddings and the head. They are looked up and not multiplied, or decide between close candidates,
+        embeddings: embeddings and the head. They are looked up and not multiplied, or decide between close candidates,
             so the default is INT8, one scale a row; ``"f16"`` where the weights are that. ``"int4"`` takes the
             same groups as the weights.
 
@@ -66,14 +66,14 @@ class Compression:
     weights: Precision
     group_size: int | None = None
     symmetric: bool | None = None
-    tables: Precision | None = None
+    embeddings: Precision | None = None
 
     def __post_init__(self) -> None:
         allowed = get_args(Precision)
         if self.weights not in allowed:
             raise ConfigError(f"weights must be one of {', '.join(allowed)}, got {self.weights!r}")
-        if self.tables is not None and self.tables not in allowed:
-            raise ConfigError(f"tables must be one of {', '.join(allowed)} or None, got {self.tables!r}")
+        if self.embeddings is not None and self.embeddings not in allowed:
+            raise ConfigError(f"embeddings must be one of {', '.join(allowed)} or None, got {self.embeddings!r}")
         group = self.group_size
         if group is not None and group != _WHOLE_ROW and (not _is_power(group) or group < _SMALLEST_GROUP):
             raise ConfigError(
@@ -94,8 +94,8 @@ class Compression:
 
     def of_table(self, columns: int) -> Scheme | None:
         """How an embedding or a head is stored; None for float16."""
-        tables = self.tables or ("f16" if self.weights == "f16" else "int8")
-        return self._rows_in_8_bits(columns) if tables == "int8" else self._scheme(tables, columns)
+        embeddings = self.embeddings or ("f16" if self.weights == "f16" else "int8")
+        return self._rows_in_8_bits(columns) if embeddings == "int8" else self._scheme(embeddings, columns)
 
     def fits(self, columns: int) -> bool:
         """Whether `of_matrix` gives rows of this length what was asked for."""

@@ -32,7 +32,7 @@ COMPRESSIONS = {
     "int4": Compression(weights="int4", group_size=32),
     "int4-sym": Compression(weights="int4", group_size=32, symmetric=True),
     "int4-rows": Compression(weights="int4", group_size=-1),
-    "int4-all": Compression(weights="int4", group_size=32, tables="int4"),
+    "int4-all": Compression(weights="int4", group_size=32, embeddings="int4"),
 }
 STORED = {"f16": "f16", "int8": "u8", "int8-sym": "i8", "int8-groups": "u8", "int4-sym": "i4"}  # else u4
 TABLES = {"f16": "f16", "int8-sym": "i8", "int4-all": "u4"}  # else u8

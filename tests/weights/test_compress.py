@@ -211,7 +211,7 @@ def test_groups_that_do_not_divide_the_row(columns: int, asked: int | None, expe
         ({"weights": "int5"}, "weights must be one of f16, int8, int4, got 'int5'"),
         ({"weights": "int4", "group_size": 48}, "group_size must be a power of two from 16 on, .* got 48"),
         ({"weights": "int4", "group_size": 0}, "group_size .* got 0"),
-        ({"weights": "int4", "tables": "i8"}, "tables must be one of .* got 'i8'"),
+        ({"weights": "int4", "embeddings": "i8"}, "embeddings must be one of .* got 'i8'"),
         ({"weights": "int8", "symmetric": "yes"}, "symmetric must be True, False or None, got 'yes'"),
         ({"weights": "f16", "group_size": 32}, "weights='f16' has neither"),
     ],
@@ -285,6 +285,6 @@ def test_halves_are_what_numpy_rounds_to() -> None:
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)  # all that are finite, from 0 on
     middles = (halves[1:] + halves[:-1]) / 2
     near = [np.nextafter(middles, np.float32(towards)) for towards in (0, np.inf)]
-    numbers = np.concatenate([halves, middles, *near, np.float32([1e-45, 1e-38, 65519.99])])
+    numbers = np.concatenate([halves, middles, *near, np.array([1e-45, 1e-38, 65519.99], np.float32)])
     for x in (numbers, -numbers):
         np.testing.assert_array_equal(to_halves(x).view(np.uint16), x.astype(np.float16).view(np.uint16))
