@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What compression costs: perplexity in every precision as a multiple of that in float32, beside NNCF's.
+"""What compression costs, beside NNCF: perplexity in every precision as a multiple of that in float32, and the mean
+Kullback-Leibler divergence of the next token's distribution from that in float32, which is less noisy, in thousandths.
 
 Columns: bytes of the weights; ovgen rounding to nearest, with searched scales (what it does without calibration text),
 and with calibration text; and NNCF's data-free ``compress_weights``, where it is installed, with its bytes (it leaves
@@ -58,16 +59,12 @@ class Model:
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "beam_idx": beams}
         return np.asarray(self.request.infer(inputs)["logits"])
 
-    def perplexity(self, rows: _Ids) -> float:
-        """Over every token of each row but the first."""
-        losses = []
-        for start in range(0, len(rows), 8):
-            part = rows[start : start + 8]
-            logits = self(part[:, :-1]).astype(np.float64)
-            logits -= logits.max(-1, keepdims=True)
-            chosen = np.take_along_axis(logits, part[:, 1:, None], -1)[..., 0]
-            losses.append(np.log(np.exp(logits).sum(-1)) - chosen)
-        return math.exp(np.concatenate(losses).mean())
+    def log_probabilities(self, ids: _Ids) -> NDArray[np.float64]:
+        """Of every token after each but the last: ``(batch, tokens - 1, vocabulary)``."""
+        logits = self(ids[:, :-1]).astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        return logits
 
     def tell(self, count: int, tokens: int, seed: int, bos: int) -> _Ids:
         """Sampled texts, at temperature 1."""
@@ -94,15 +91,27 @@ class Table:
 
     def __init__(self, folder: Path, held_out: _Ids, statistics: Statistics) -> None:
         self.folder, self.held_out, self.statistics = folder, held_out, statistics
-        self.base = Model(self.build()).perplexity(held_out)
+        self.exact = Model(self.build())
+        self.base, _ = self.measure(self.exact)
 
     def build(self, compression: Compression | None = None, statistics: Statistics | None = None) -> ov.Model:
         """The model, compressed."""
         return build_model(read_config(self.folder), open_checkpoint(self.folder), compression, statistics=statistics)
 
+    def measure(self, model: Model) -> tuple[float, float]:
+        """Perplexity over every token of the held-out text but the first, and mean divergence from float32 (nats)."""
+        losses, divergences = [], []
+        for start in range(0, len(self.held_out), 8):
+            ids = self.held_out[start : start + 8]
+            exact, found = self.exact.log_probabilities(ids), model.log_probabilities(ids)
+            losses.append(-np.take_along_axis(found, ids[:, 1:, None], -1))
+            divergences.append((np.exp(exact) * (exact - found)).sum(-1))
+        return math.exp(np.concatenate(losses).mean()), float(np.concatenate(divergences).mean())
+
     def cost(self, model: ov.Model) -> str:
-        """Perplexity as a multiple of that in float32."""
-        return f"{Model(model).perplexity(self.held_out) / self.base:.4f}"
+        """Perplexity as a multiple of that in float32, and divergence in thousandths."""
+        perplexity, divergence = self.measure(Model(model))
+        return f"{perplexity / self.base:.4f}, {1000 * divergence:.2f}"
 
     def row(self, compression: Compression) -> list[str]:
         """One line."""

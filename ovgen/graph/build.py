@@ -49,10 +49,12 @@ def build_model(
         )
     build = ARCHITECTURES[kind]
     if compression is None:
-        return build(config, checkpoint)
-    compressing = CompressingCheckpoint(checkpoint, compression, statistics, progress)
-    model = build(config, compressing)
-    compressing.warn()
+        model = build(config, checkpoint)
+    else:
+        compressing = CompressingCheckpoint(checkpoint, compression, statistics, progress)
+        model = build(config, compressing)
+        compressing.warn()
+    checkpoint.warn_of_unused()
     return model
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +19,12 @@ __all__ = ["Checkpoint", "open_checkpoint"]
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _Tensor: TypeAlias = Weight | Compressed
+_log = logging.getLogger("ovgen")
+
+# Masks and frequencies that checkpoints used to carry along, and the second copy of a tied table.
+_NO_WEIGHT = re.compile(
+    r"attn\.(masked_)?bias$|attention\.(masked_)?bias$|rotary_emb\.inv_freq$|^(lm_head|embed_out)\.weight$"
+)
 
 
 class Checkpoint:
@@ -30,6 +38,7 @@ class Checkpoint:
     def __init__(self, source: str, weights: Mapping[str, _Tensor]) -> None:
         self._source = source
         self._weights = weights
+        self._used: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +68,15 @@ class Checkpoint:
             raise MissingTensorError(
                 f"{self._source}: the tensor {name!r} has shape {weight.shape}, but config.json calls for {shape}"
             )
+        self._used.add(name)
         return weight
+
+    def warn_of_unused(self) -> None:
+        """Tell the log, in one line, of tensors that nobody has asked for: a bias, say, that config.json leaves out."""
+        unused = [name for name in self.names if name not in self._used and not _NO_WEIGHT.search(name)]
+        if unused:
+            shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
+            _log.warning("%s: %d tensors are not used, as config.json has it: %s", self._source, len(unused), shown)
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
         """The weight ``(outputs, inputs)`` of a linear layer; ``transposed``: it is stored the other way round.

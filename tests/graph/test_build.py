@@ -154,3 +154,20 @@ def test_constants_of_arrays_that_lie_in_no_file(dtype: str) -> None:
     assert constant.get_element_type() == TYPES[dtype]
     assert constant.get_data(dtype=np.float32).tolist() == [[0, 3], [1, 4], [2, 5]]
     assert constants.matrix("a", (3, 2), transposed=True) is node
+
+
+def test_tensors_that_nothing_uses_are_reported(folder_of: FolderOf, caplog: pytest.LogCaptureFixture) -> None:
+    folder = folder_of("llama-bias-untied")
+    build(folder)
+    assert not caplog.text
+    config = read_config(folder) | {"mlp_bias": False, "tie_word_embeddings": True}
+    build_model(config, open_checkpoint(folder))
+    assert "9 tensors are not used, as config.json has it: model.layers.0.mlp.gate_proj.bias" in caplog.text
+
+
+def test_buffers_of_old_checkpoints_are_not_reported(folder_of: FolderOf, caplog: pytest.LogCaptureFixture) -> None:
+    folder = folder_of("gpt2")
+    tensors = dict(open_checkpoint(folder).items())
+    tensors["transformer.h.0.attn.bias"] = tensors["lm_head.weight"] = Weight(np.ones((1, 1), np.float32), "F32")
+    build_model(read_config(folder), Checkpoint("old", tensors))
+    assert not caplog.text

@@ -166,7 +166,7 @@ def test_calibration_lowers_the_error_of_the_output(symmetric: bool, group: int)
     errors = [
         np.square(inputs[1000:] @ (matrix - m.to_f32()).T).mean() for m in (calibrated, compressed(matrix, scheme))
     ]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.65 * errors[1]
 
 
 def test_calibration_with_inputs_that_tell_nothing() -> None:
