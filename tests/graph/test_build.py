@@ -162,7 +162,7 @@ def test_tensors_that_nothing_uses_are_reported(folder_of: FolderOf, caplog: pyt
     assert not caplog.text
     config = read_config(folder) | {"mlp_bias": False, "tie_word_embeddings": True}
     build_model(config, open_checkpoint(folder))
-    assert "9 tensors are not used, as config.json has it: model.layers.0.mlp.gate_proj.bias" in caplog.text
+    assert "9 tensors are not used, as config.json has it: model.layers.0.mlp.down_proj.bias" in caplog.text
 
 
 def test_buffers_of_old_checkpoints_are_not_reported(folder_of: FolderOf, caplog: pytest.LogCaptureFixture) -> None:
