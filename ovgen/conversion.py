@@ -13,34 +13,17 @@ from typing import Any
 
 import openvino as ov
 
-from ovgen.errors import ConfigError, TokenizerError
-from ovgen.graph import check_destination, save_ir
+from ovgen.errors import ConfigError
+from ovgen.graph import COMPANIONS, check_destination, save_ir
 from ovgen.loader import Source, load
 from ovgen.runtime.calibration import gather_statistics
-from ovgen.weights import Compression, Progress
+from ovgen.weights import Compression, Precision, Progress
 
 __all__ = ["Conversion", "convert"]
 
 _LEAST_CALIBRATION = 256  # tokens: fewer tell nothing of what goes into a layer
+_GRAPH_BYTES = 500_000  # a graph and those of the tokenizer, as text
 _log = logging.getLogger("ovgen")
-
-# What may stand beside a model and says how to use it: Hugging Face's tokenizer files, and OpenVINO's.
-_COMPANIONS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "openvino_tokenizer.xml",
-    "openvino_tokenizer.bin",
-    "openvino_detokenizer.xml",
-    "openvino_detokenizer.bin",
-)
 
 
 class Conversion:
@@ -52,7 +35,7 @@ class Conversion:
     Args:
         source: a Hugging Face folder, an IR folder, or a GGUF file.
         destination: the folder to write.
-        compression: what to store the weights in; None keeps their precision.
+        weights: what to store the weights in, a `Compression` if there is more to say; None keeps their precision.
         calibration: text of the kind that the model will see, for INT4 weights that lose less.
         force: replace ``destination`` if it is an IR folder.
 
@@ -69,20 +52,21 @@ class Conversion:
         self,
         source: str | os.PathLike[str],
         destination: str | os.PathLike[str],
-        compression: Compression | None = None,
+        weights: Precision | Compression | None = None,
         *,
         calibration: str | None = None,
         force: bool = False,
     ) -> None:
         self._folder = Path(destination).expanduser().absolute()
         self._force = force
+        self._compression = compression = Compression.of(weights)
         check_destination(self._folder, force=force)  # what can be refused is refused before anything long begins
         self._source = load(Path(source))
-        self._compression = compression
         self._text = None if calibration is None else self._tokens(calibration)
         self._files = _companions(self._source)
         # OpenVINO's tokenizer takes about as much as the files that it is made from.
-        self.estimated_bytes = self._source.estimate(compression) + 2 * sum(map(_size, self._files.values()))
+        others = 2 * sum(map(_size, self._files.values())) + _GRAPH_BYTES
+        self.estimated_bytes = self._source.estimate(compression) + others
         _check_room(self._folder, self.estimated_bytes)
 
     def run(self, *, progress: bool = False) -> Path:
@@ -116,7 +100,7 @@ class Conversion:
 def convert(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str],
-    compression: Compression | None = None,
+    weights: Precision | Compression | None = None,
     *,
     calibration: str | None = None,
     force: bool = False,
@@ -129,7 +113,7 @@ def convert(
         ConfigError: see `Conversion`.
         OSError: the place cannot be written to.
     """
-    return Conversion(source, destination, compression, calibration=calibration, force=force).run(progress=progress)
+    return Conversion(source, destination, weights, calibration=calibration, force=force).run(progress=progress)
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -166,7 +150,7 @@ def _companions(source: Source) -> dict[str, Path | str]:
         files["config.json"] = _json(source.config)
     if source.path.is_file():
         return files | _tokenizer_files(source)
-    there = (source.path / name for name in _COMPANIONS)
+    there = (source.path / name for name in COMPANIONS)
     return files | {file.name: file for file in there if file.is_file()}
 
 
@@ -207,7 +191,7 @@ def _tokenizer_models(source: Source) -> dict[str, ov.Model]:
             pad_token_id=source.tokenizer.eos_token_id,
             chat_template=None if source.chat_template is None else source.chat_template.source,
         )
-    except TokenizerError as error:
+    except Exception as error:  # openvino_tokenizers raises whatever goes wrong in it
         _log.warning("no openvino_tokenizer.xml is written, so openvino.genai will need token ids: %s", error)
         return {}
     return {"openvino_tokenizer.xml": tokenizer, "openvino_detokenizer.xml": detokenizer}

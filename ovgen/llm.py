@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -82,16 +83,15 @@ class LLM:
         engine_config = override(EngineConfig(), engine_options)
         check_form(form)  # what can be refused is refused before anything long begins
         check_device(device)
-        if isinstance(weights, str):
-            weights = Compression(weights=weights)
-        source = load(Path(path) if weights is None else compressed_copy(Path(path), weights))
+        compression = Compression.of(weights)
+        source = load(Path(path) if compression is None else compressed_copy(Path(path), compression))
         self.path = source.path
         self.model = source.build()
         self.config = source.config
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self.device = device
-        self._source = source
+        self._source = replace(source, checkpoint=None)  # the graph has the weights
         runner, self.fallbacks = make_runner(self.model, device, device_config or {}, form)
         self.form = runner.form
         self.engine = Engine(runner, engine_config, _length(source, engine_config), source.eos_token_ids)

@@ -12,7 +12,7 @@ import openvino as ov
 
 from ovgen.config import SamplingParams
 from ovgen.errors import ModelError, ModelNotFoundError, TokenizerError, UnsupportedModelError
-from ovgen.graph import IR_WEIGHTS, IR_XML, build_model, estimate_size, read_config, read_ir
+from ovgen.graph import COMPANIONS, IR_WEIGHTS, IR_XML, build_model, estimate_size, read_config, read_ir
 from ovgen.graph.passes import compress_model, compressed_size, to_stateful
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokenizer
@@ -80,7 +80,7 @@ class Source:
     def estimate(self, compression: Compression | None = None) -> int:
         """About how many bytes the weights take, or will take."""
         if self.checkpoint is not None:
-            return estimate_size(self.config, self.checkpoint, compression)
+            return estimate_size(self.checkpoint, compression)
         if compression is not None:
             return compressed_size(self.build(), compression)
         return (self.path / IR_WEIGHTS).stat().st_size
@@ -104,6 +104,8 @@ def digest(path: Path, *, times: bool = False) -> str:
     """
     result = hashlib.sha256()
     for file in _files(path, all_kinds=times):
+        if not file.is_file():
+            raise ModelNotFoundError(f"{file} is missing: fetch all parts of the model")
         stat = file.stat()
         result.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns if times else ''}\n".encode())
         with file.open("rb") as stream:
@@ -114,12 +116,11 @@ def digest(path: Path, *, times: bool = False) -> str:
 
 
 def _files(path: Path, *, all_kinds: bool) -> list[Path]:
-    if path.suffix == ".gguf" and path.is_file():
+    if path.suffix.lower() == ".gguf" and path.is_file():
         return gguf_files(path)
     _check_folder(path)
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    names = ("config.json", IR_XML, IR_WEIGHTS)
-    return files if all_kinds else [file for file in files if file.name in names or file.suffix == ".safetensors"]
+    names = ("config.json", IR_XML, IR_WEIGHTS, *(COMPANIONS if all_kinds else ()))
+    return sorted(f for f in path.iterdir() if f.name in names or f.suffix == ".safetensors")
 
 
 def load(path: str | Path) -> Source:
@@ -131,7 +132,7 @@ def load(path: str | Path) -> Source:
         TokenizerError: its tokenizer or chat template is damaged.
     """
     folder = Path(path).expanduser().absolute()  # it is read again when a session is saved
-    if folder.suffix == ".gguf" and not folder.is_dir():
+    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
         return _load_gguf(folder)
     _check_folder(folder)
     checkpoint, config = _read(folder)

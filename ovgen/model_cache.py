@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 from ovgen.conversion import convert
 from ovgen.env import home
-from ovgen.errors import ConfigError
-from ovgen.graph import IR_XML
+from ovgen.errors import ConfigError, ModelError
+from ovgen.graph import IR_XML, read_ir
 from ovgen.loader import digest
 from ovgen.weights import Compression
 
@@ -23,8 +24,8 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
     """The IR folder of the model at ``path`` with its weights compressed: made when it is first asked for.
 
     It lies in ``OVGEN_HOME/models`` under a name that stands for the files, the options and the version of ovgen, so
-    one that fits no more is not taken. Two processes may make the same one at a time: the first to finish puts it
-    there, whole, and the other takes that.
+    one that fits no more is not taken; a damaged one is made again. Two processes may make the same one at a time:
+    the first to finish puts it there, whole, and the other takes that.
 
     Raises:
         ModelError: there is no model at ``path``, it is damaged, or it is not supported.
@@ -33,9 +34,15 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
     """
     path = path.expanduser().absolute()
     key = hashlib.sha256(f"{digest(path, times=True)} {compression} {version('ovgen')}".encode()).hexdigest()
-    folder = home() / "models" / f"{path.stem}-{compression.weights}-{key[:16]}"
-    if (folder / IR_XML).is_file():
-        return folder
+    name = path.stem if path.is_file() else path.name
+    folder = home() / "models" / f"{name}-{compression.weights}-{key[:16]}"
+    if folder.exists():
+        try:
+            read_ir(folder)
+            return folder
+        except ModelError as error:
+            _log.warning("a compressed copy is made again: %s", error)
+            shutil.rmtree(folder)
     _log.info("compressing %s to %s, kept in %s", path, compression.weights, folder)
     try:
         return convert(path, folder, compression)

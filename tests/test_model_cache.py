@@ -52,6 +52,8 @@ def test_options_and_files_make_another_copy(home: Path, source: Path) -> None:
     folders.add(compressed_copy(source, INT8))
     (source / "generation_config.json").write_text("{}")
     folders.add(compressed_copy(source, INT8))
+    (source / "README.md").write_text("not of the model")
+    folders.add(compressed_copy(source, INT8))
     assert len(folders) == 6
 
 
@@ -80,3 +82,29 @@ def test_a_failure_leaves_no_copy(home: Path, tmp_path: Path) -> None:
 def test_there_must_be_a_model(home: Path, tmp_path: Path) -> None:
     with pytest.raises(ovgen.ModelNotFoundError, match="there is no model at"):
         ovgen.LLM(tmp_path / "nothing", weights="int8")
+
+
+def test_a_damaged_copy_is_made_again(home: Path, source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = compressed_copy(source, INT8)
+    whole = (folder / "openvino_model.bin").read_bytes()
+    for name, left in {"openvino_model.bin": whole[:100], "openvino_model.xml": b""}.items():
+        (folder / name).write_bytes(left)
+        assert compressed_copy(source, INT8) == folder
+        assert (folder / "openvino_model.bin").read_bytes() == whole
+        assert "a compressed copy is made again" in caplog.text
+        caplog.clear()
+
+
+def test_the_second_of_two_leaves_the_copy_of_the_first(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slower(path: Path, folder: Path, compression: ovgen.Compression) -> Path:
+        monkeypatch.undo()
+        monkeypatch.setenv("OVGEN_HOME", str(home))
+        first = compressed_copy(source, compression)  # another process, meanwhile
+        inodes.append(first.stat().st_ino)
+        return ovgen.convert(path, folder, compression)
+
+    inodes: list[int] = []
+    monkeypatch.setattr(model_cache, "convert", slower)
+    assert compressed_copy(source, INT8).stat().st_ino == inodes[0]

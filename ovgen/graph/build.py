@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ import openvino as ov
 from ovgen.errors import UnsupportedModelError
 from ovgen.graph.arch import ARCHITECTURES
 from ovgen.weights import Checkpoint, CompressingCheckpoint, Compression, Progress, Statistics
+
+_TABLE = re.compile(r"embed|wte|wpe|lm_head")  # in names of Hugging Face's embeddings and heads
 
 __all__ = ["build_model", "estimate_size"]
 
@@ -58,18 +61,17 @@ def build_model(
     return model
 
 
-def estimate_size(config: Mapping[str, Any], checkpoint: Checkpoint, compression: Compression | None = None) -> int:
+def estimate_size(checkpoint: Checkpoint, compression: Compression | None = None) -> int:
     """About how many bytes the weights of `build_model` will take, from names and shapes alone.
 
-    A matrix with as many rows as there are tokens or positions counts as a table. Tensors that the architecture does
-    not use count too.
+    Tensors that the architecture does not use count too.
     """
-    tables = {config.get(key) for key in ("vocab_size", "n_positions", "max_position_embeddings")}
     total = 0
-    for tensor in dict(checkpoint.items()).values():
+    for name, tensor in checkpoint.items():
         size = tensor.nbytes
         if compression is not None and len(tensor.shape) == 2:
             rows, columns = tensor.shape
-            size = min(size, compression.bytes_of(rows, columns, table=rows in tables))
+            wanted = compression.bytes_of(rows, columns, table=bool(_TABLE.search(name)))
+            size = wanted if compression.weights == "f16" else min(size, wanted)
         total += size
     return total

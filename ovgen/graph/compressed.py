@@ -86,6 +86,8 @@ def stored_matrix(output: ov.Output) -> tuple[str, Weight | Compressed] | None:
     steps: dict[str, ov.Node] = {}
     node = output.get_node()
     while node.get_type_name() in ("Convert", "Reshape", "Multiply", "Subtract"):
+        if node.get_type_name() in steps and node.get_type_name() != "Convert":
+            return None  # scaled twice, say
         steps[node.get_type_name()] = node
         node = node.input_value(0).get_node()
     shape = output.get_partial_shape()
@@ -99,6 +101,8 @@ def stored_matrix(output: ov.Output) -> tuple[str, Weight | Compressed] | None:
     if scale is None or scale.dtype != np.float16 or kind not in _TYPES or (zeros is None) != ("Subtract" not in steps):
         return None
     rows = shape[0].get_length()
+    if scale.ndim < 2 or scale.shape[0] != rows or scale.shape[-1] != 1:
+        return None  # one for all, or one a column
     per_group = (rows, scale.size // rows)
     zeros = None if zeros is None else np.broadcast_to(zeros.reshape(-1)[: scale.size], scale.size).reshape(per_group)
     codes = node.data if kind in ("u8", "i8") else node.data.view(np.uint8)

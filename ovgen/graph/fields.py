@@ -7,7 +7,10 @@ from typing import Any
 
 from ovgen.errors import CorruptFileError, UnsupportedModelError
 
-__all__ = ["Fields"]
+__all__ = ["MOST", "Fields"]
+
+MOST = 1 << 16
+"""Of layers, or of elements of a head: lists are made of that length before a weight is looked at."""
 
 # Keys that change the mathematics of a model wherever they occur, and the values with which they change nothing; a
 # list changes nothing if none of its elements does. An architecture that reads a key computes what it asks for; any
@@ -163,7 +166,7 @@ class Fields:
         if not isinstance(values, list) or len(values) < len(default):
             raise self.corrupt(key, f"a list with {len(default)} elements", values)
         for value in values:
-            if value not in known:
+            if value not in list(known):  # a list, since what cannot be hashed is to be told of, too
                 raise self.unsupported(key, f"there are {', '.join(map(repr, known))}")
         return values[: len(default)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import openvino as ov
@@ -12,6 +13,8 @@ __all__ = ["IR_WEIGHTS", "IR_XML", "read_ir"]
 
 IR_XML = "openvino_model.xml"
 IR_WEIGHTS = "openvino_model.bin"
+
+_WITH_VARIABLE = re.compile(rb'type="(?:Assign|ReadValue)"[^>]*>\s*(?:<data\b[^>]*?\bvariable_id="([^"]+)")?')
 
 
 def read_ir(folder: Path) -> ov.Model:
@@ -29,6 +32,7 @@ def read_ir(folder: Path) -> ov.Model:
         raise ModelNotFoundError(f"{folder} has no {IR_XML}: give the path of an OpenVINO IR folder")
     if not weights.is_file():
         raise CorruptFileError(f"{weights} is missing: copy or export both {IR_XML} and {IR_WEIGHTS}")
+    _check_variables(xml)
     try:
         model = ov.Core().read_model(xml, weights)
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: its message quotes bytes that are no UTF-8
@@ -41,6 +45,13 @@ def read_ir(folder: Path) -> ov.Model:
             f"it takes {', '.join(inputs) or 'nothing'} and gives {', '.join(outputs) or 'nothing'}"
         )
     return model
+
+
+def _check_variables(xml: Path) -> None:
+    """OpenVINO follows a null pointer at an Assign or a ReadValue that does not name its variable."""
+    for layer in _WITH_VARIABLE.finditer(xml.read_bytes()):
+        if layer[1] is None:
+            raise CorruptFileError(f"{xml} is damaged; export the model again: byte {layer.start()}: no variable_id")
 
 
 def _names(ports: list[ov.Output]) -> list[str]:

@@ -12,9 +12,29 @@ from types import MappingProxyType
 import openvino as ov
 
 from ovgen.errors import ConfigError
-from ovgen.graph.ir import IR_XML
+from ovgen.graph.ir import IR_WEIGHTS, IR_XML
 
-__all__ = ["check_destination", "save_ir"]
+__all__ = ["COMPANIONS", "check_destination", "save_ir"]
+
+COMPANIONS = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "openvino_tokenizer.xml",
+    "openvino_tokenizer.bin",
+    "openvino_detokenizer.xml",
+    "openvino_detokenizer.bin",
+)
+"""What may stand beside a model and says how to use it: Hugging Face's tokenizer files, and OpenVINO's."""
+
+_OWN_FILES = {IR_XML, IR_WEIGHTS, "config.json", "openvino_config.json", *COMPANIONS}
 
 
 def check_destination(folder: Path, *, force: bool = False) -> None:
@@ -22,17 +42,23 @@ def check_destination(folder: Path, *, force: bool = False) -> None:
 
     Args:
         folder: the folder to write.
-        force: it may be an IR folder, which will be replaced as a whole; nothing else ever is.
+        force: it may be an IR folder with nothing else in it, which will be replaced as a whole.
 
     Raises:
-        ConfigError: ``folder`` exists and is neither empty nor to be replaced.
+        ConfigError: ``folder`` exists and is neither empty nor to be replaced, or there cannot be a folder.
     """
+    place = next(parent for parent in folder.parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise ConfigError(f"{folder} cannot be made: {place} is no folder that can be written to")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / IR_XML).is_file():
         raise ConfigError(f"{folder} exists and is not an empty folder: choose another or remove it first")
     if not force:
         raise ConfigError(f"{folder} exists and is not an empty folder: choose another, or replace it by --force")
+    foreign = sorted(file.name for file in folder.iterdir() if not file.is_file() or file.name not in _OWN_FILES)
+    if foreign:
+        raise ConfigError(f"{folder} holds {foreign[0]!r}, which is no part of an IR: move it away before --force")
 
 
 def save_ir(
@@ -60,7 +86,7 @@ def save_ir(
         ConfigError: see `check_destination`.
         OSError: the disk is full, or the place cannot be written to.
     """
-    folder = Path(os.path.abspath(folder))  # "." has no name to put a temporary folder beside
+    folder = Path(os.path.realpath(folder))  # "." has no name to put a temporary folder beside, and links lead on
     check_destination(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -68,7 +94,7 @@ def save_ir(
         staging.mkdir()
         for name, content in {IR_XML: model, **files}.items():
             _write(staging / name, content)
-        _replace(staging, folder, Path(temporary) / "old")
+        _replace(staging, folder, Path(temporary) / "old", force=force)
     return folder
 
 
@@ -78,16 +104,22 @@ def _write(path: Path, content: ov.Model | Path | str) -> None:
     elif isinstance(content, str):
         path.write_text(content, "utf-8")
     else:
-        ov.save_model(content, path, compress_to_fp16=False)
+        try:
+            ov.save_model(content, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"{path} cannot be written, perhaps because the disk is full: {error}") from error
 
 
-def _replace(new: Path, folder: Path, aside: Path) -> None:
-    """Rename ``new`` to ``folder``; what is there goes ``aside``, and comes back if that fails."""
-    if folder.exists():
-        os.replace(folder, aside)
+def _replace(new: Path, folder: Path, aside: Path, *, force: bool) -> None:
+    """Rename ``new`` to ``folder``. An IR that is to be replaced goes ``aside``, and comes back if that fails."""
+    check_destination(folder, force=force)  # again: something may have come there meanwhile
     try:
+        if folder.exists() and any(folder.iterdir()):
+            os.replace(folder, aside)
+        elif folder.exists():
+            folder.rmdir()  # Windows does not rename onto a folder
         os.replace(new, folder)
-    except OSError:
-        if aside.exists():
+    except BaseException:  # Ctrl-C, too
+        if aside.exists() and not folder.exists():
             os.replace(aside, folder)
         raise

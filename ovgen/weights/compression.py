@@ -70,7 +70,7 @@ class Compression:
 
     def __post_init__(self) -> None:
         allowed = get_args(Precision)
-        if self.weights not in allowed:
+        if not isinstance(self.weights, str) or self.weights not in allowed:
             raise ConfigError(f"weights must be one of {', '.join(allowed)}, got {self.weights!r}")
         if self.embeddings is not None and self.embeddings not in allowed:
             raise ConfigError(f"embeddings must be one of {', '.join(allowed)} or None, got {self.embeddings!r}")
@@ -79,10 +79,19 @@ class Compression:
             raise ConfigError(
                 f"group_size must be a power of two from {_SMALLEST_GROUP} on, or -1 for whole rows, got {group!r}"
             )
-        if self.symmetric not in (None, True, False):
+        if not (self.symmetric is None or isinstance(self.symmetric, bool)):
             raise ConfigError(f"symmetric must be True, False or None, got {self.symmetric!r}")
         if self.weights == "f16" and not (self.group_size is None and self.symmetric is None):
             raise ConfigError("group_size and symmetric are options of int8 and int4; weights='f16' has neither")
+
+    @classmethod
+    def of(cls, weights: Precision | Compression | None) -> Compression | None:
+        """What a user means by ``weights="int4"``: the same as by ``Compression(weights="int4")``.
+
+        Raises:
+            ConfigError: there is no such precision.
+        """
+        return weights if weights is None or isinstance(weights, Compression) else cls(weights=weights)
 
     def of_matrix(self, columns: int) -> Scheme | None:
         """How the weight of a linear layer is stored, whose rows are ``columns`` long; None for float16.

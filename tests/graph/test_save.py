@@ -99,10 +99,10 @@ def test_nothing_is_left_of_a_failure(ir: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_an_ir_is_replaced_only_by_force(copied: Path, ir: Path) -> None:
-    (copied / "of_the_old_model.json").write_text("{}")
+    (copied / "tokenizer.json").write_text("{}")
     with pytest.raises(ConfigError, match="force"):
         save_ir(read_ir(ir), copied)
-    assert (copied / "of_the_old_model.json").exists()
+    assert (copied / "tokenizer.json").exists()
     save_ir(read_ir(ir), copied, {"new.txt": "new"}, force=True)
     names = {"openvino_model.xml", "openvino_model.bin", "new.txt"}
     assert {file.name for file in copied.iterdir()} == names
@@ -170,3 +170,71 @@ def test_another_kind_of_model_is_named_by_its_ports(tmp_path: Path) -> None:
     ov.save_model(ov.Model([op.result(y)], [x], "classifier"), tmp_path / "openvino_model.xml")
     with pytest.raises(UnsupportedModelError, match="it takes pixels and gives classes"):
         read_ir(tmp_path)
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "model.safetensors", "folder"])
+def test_force_never_deletes_what_is_not_of_an_ir(foreign: str, copied: Path, ir: Path) -> None:
+    if foreign == "folder":
+        (copied / foreign).mkdir()
+    else:
+        (copied / foreign).write_text("precious")
+    with pytest.raises(ConfigError, match=f"holds '{foreign}'"):
+        save_ir(read_ir(ir), copied, force=True)
+    assert (copied / foreign).exists()
+
+
+def test_what_appears_meanwhile_is_not_deleted(ir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "ir"
+    save_model = ov.save_model
+
+    def meanwhile(*arguments: Any, **options: Any) -> None:
+        save_model(*arguments, **options)
+        target.mkdir()
+        (target / "thesis.txt").write_text("precious")
+
+    monkeypatch.setattr(ov, "save_model", meanwhile)
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        save_ir(read_ir(ir), target)
+    assert (target / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_ctrl_c_between_the_renames_loses_nothing(forced: bool, copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = (copied / "openvino_model.bin").read_bytes()
+    model, replace = read_ir(copied), os.replace
+
+    def interrupted(source: Path, destination: Path) -> None:
+        replace(source, destination)
+        if Path(destination).name == "old":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises((KeyboardInterrupt, ConfigError)):
+        save_ir(model, copied, force=forced)
+    assert (copied / "openvino_model.bin").read_bytes() == before
+
+
+def test_a_full_disk_is_an_error_of_the_system(ir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    model = read_ir(ir)
+    monkeypatch.setattr(ov, "save_model", fail)
+    with pytest.raises(OSError, match="disk is full"):
+        save_ir(model, tmp_path / "ir")
+
+
+def test_a_destination_that_cannot_be(ir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="no folder that can be written to"):
+        save_ir(read_ir(ir), tmp_path / "file" / "ir")
+
+
+@pytest.mark.parametrize("kind", ["Assign", "ReadValue"])
+def test_a_variable_without_a_name_is_damage(kind: str, copied: Path) -> None:
+    xml = copied / "openvino_model.xml"
+    text = xml.read_text()
+    begin = text.index("<data", text.index(f'type="{kind}"'))
+    xml.write_text(text[:begin] + text[text.index("/>", begin) + 2 :])
+    with pytest.raises(CorruptFileError, match="no variable_id"):  # OpenVINO would end the process
+        read_ir(copied)

@@ -74,6 +74,8 @@ def _global_rope(fields: Fields, head_dim: int) -> Rope:
     """Of layers without a window: ``rope_theta`` and ``rope_scaling``, or a part of ``rope_parameters``."""
     section = fields.section("rope_scaling")
     if "rope_parameters" in fields:
+        if "rope_scaling" in fields:
+            raise fields.unsupported("rope_scaling", "not beside rope_parameters")
         if "full_attention" not in fields.section("rope_parameters"):
             raise fields.unsupported("rope_parameters", "only an object for each kind of layer")
         section = fields.section("rope_parameters").section("full_attention")

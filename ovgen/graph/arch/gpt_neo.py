@@ -16,7 +16,7 @@ import openvino.opset15 as op
 from ovgen.graph.blocks import ACTIVATIONS, embedding, head, layer_norm, linear, named
 from ovgen.graph.causal_lm import CausalLM, split_heads
 from ovgen.graph.constants import Constants
-from ovgen.graph.fields import Fields
+from ovgen.graph.fields import MOST, Fields
 from ovgen.weights import Checkpoint
 
 __all__ = ["GPTNeoConfig", "build"]
@@ -50,7 +50,11 @@ class GPTNeoConfig:
             UnsupportedModelError: a key asks for something that is not implemented.
         """
         with Fields(config, "gpt_neo") as fields:
-            size, heads, layers = fields.size("hidden_size"), fields.size("num_heads"), fields.size("num_layers")
+            size, heads, layers = (
+                fields.size("hidden_size"),
+                fields.size("num_heads"),
+                fields.size("num_layers", most=MOST),
+            )
             if size % heads:
                 raise fields.corrupt("hidden_size", f"a multiple of num_heads={heads}", size)
             spans = {"global": None, "local": fields.size("window_size", 256)}

@@ -10,7 +10,7 @@ import openvino as ov
 
 from ovgen.graph.blocks import ACTIVATIONS, rms_norm
 from ovgen.graph.constants import Constants
-from ovgen.graph.fields import Fields
+from ovgen.graph.fields import MOST, Fields
 from ovgen.graph.rope import Rope, read_rope
 
 __all__ = ["DecoderOptions", "Norm", "read_common", "read_sliding", "read_windows"]
@@ -19,7 +19,6 @@ Norm: TypeAlias = Callable[[str, ov.Node, Constants, int, float], ov.Node]
 """A normalisation of ``ovgen.graph.blocks``: name, input, weights, size and epsilon."""
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"  # what layer_types calls them
-_MOST = 1 << 16  # layers, or elements of a head: lists are made of that length before a weight is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +125,10 @@ def read_common(
     kv_heads = fields.size("num_key_value_heads", heads)
     if heads % kv_heads:
         raise fields.corrupt("num_key_value_heads", f"a divisor of num_attention_heads={heads}", kv_heads)
-    dim = fields.size("head_dim", head_dim or hidden // heads, most=_MOST)
+    dim = fields.size("head_dim", head_dim or hidden // heads, most=MOST)
     if dim % 2:
         raise fields.corrupt("head_dim", "even, for rotary positions", dim)
-    layers = fields.size("num_hidden_layers", most=_MOST)
+    layers = fields.size("num_hidden_layers", most=MOST)
     return DecoderOptions(
         vocab_size=fields.size("vocab_size"),
         hidden_size=hidden,

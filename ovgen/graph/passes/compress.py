@@ -75,7 +75,9 @@ def compress_model(
 def compressed_size(model: ov.Model, compression: Compression) -> int:
     """How many bytes the matrices of a model will take; what cannot be compressed further counts as it is."""
     return sum(
-        min(matrix.value.nbytes, compression.bytes_of(*matrix.value.shape, table=matrix.table))
+        compression.bytes_of(*matrix.value.shape, table=matrix.table)
+        if compression.weights == "f16"
+        else min(matrix.value.nbytes, compression.bytes_of(*matrix.value.shape, table=matrix.table))
         for matrix in stored_matrices(model)
     )
 
@@ -94,7 +96,14 @@ def stored_matrices(model: ov.Model) -> list[StoredMatrix]:
             continue
         stored = stored_matrix(port.get_source_output())
         if stored is not None:
-            matrix = found.setdefault(stored[0], StoredMatrix(*stored))
+            constant = _constant(port.get_source_output().get_node())  # its own name: friendly ones need not differ
+            matrix = found.setdefault(constant.get_name(), StoredMatrix(*stored))
             matrix.uses.append(port)
             matrix.table |= kind == "Gather" or node.get_name() == head
     return list(found.values())
+
+
+def _constant(node: ov.Node) -> ov.Node:
+    while node.get_type_name() != "Constant":
+        node = node.input_value(0).get_node()
+    return node

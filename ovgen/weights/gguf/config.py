@@ -17,6 +17,8 @@ from ovgen.weights.gguf.file import GGUF
 
 __all__ = ["gguf_config"]
 
+_MOST_LAYERS = 1 << 16  # lists are made of that length before a tensor is looked at
+
 # Keys that change the mathematics, and the values with which they do not.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
@@ -73,11 +75,11 @@ class _Keys:
         self._prefix = f"{architecture}."
         self._read: set[str] = set()
 
-    def size(self, key: str, default: int | None = None) -> int:
+    def size(self, key: str, default: int | None = None, *, most: int = 1 << 31) -> int:
         """A whole number of at least 1, perhaps repeated for each layer."""
         value = self._one(key, default)
-        if type(value) is not int or value < 1:
-            raise self.corrupt(key, "a whole number of at least 1", value)
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.corrupt(key, f"a whole number from 1 to {most}", value)
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -141,7 +143,7 @@ def _gpt2(keys: _Keys) -> dict[str, Any]:
         "vocab_size": _vocab_size(keys),
         "n_positions": keys.size("context_length"),
         "n_embd": keys.size("embedding_length"),
-        "n_layer": keys.size("block_count"),
+        "n_layer": keys.size("block_count", most=_MOST_LAYERS),
         "n_head": keys.size("attention.head_count"),
         "n_inner": keys.size("feed_forward_length"),
         "activation_function": "gelu_new",
@@ -162,7 +164,7 @@ def _decoder(keys: _Keys, model_type: str, class_name: str) -> dict[str, Any]:
         "vocab_size": _vocab_size(keys),
         "hidden_size": hidden,
         "intermediate_size": keys.size("feed_forward_length"),
-        "num_hidden_layers": keys.size("block_count"),
+        "num_hidden_layers": keys.size("block_count", most=_MOST_LAYERS),
         "num_attention_heads": heads,
         "num_key_value_heads": keys.size("attention.head_count_kv", heads),
         "head_dim": head_dim,
@@ -174,7 +176,7 @@ def _decoder(keys: _Keys, model_type: str, class_name: str) -> dict[str, Any]:
     }
     turning = keys.size("rope.dimension_count", head_dim)
     if turning != head_dim:
-        config["partial_rotary_factor"] = turning / head_dim
+        config["partial_rotary_factor"] = (turning + 0.5) / head_dim  # of which the whole part counts
     return config
 
 
@@ -227,6 +229,8 @@ def _gemma(keys: _Keys, model_type: str, class_name: str, *, big: int) -> dict[s
     every = config["hidden_size"] / config["num_attention_heads"]
     scaled = every if config["num_hidden_layers"] == big else config["head_dim"]
     scale = keys.number("attention.scale", 0)
+    if scale and not 1e-6 < scale < 1e6:
+        raise keys.corrupt("attention.scale", "0, or between 1e-6 and 1e6", scale)
     return {
         **config,
         "hidden_activation": "gelu_pytorch_tanh",
