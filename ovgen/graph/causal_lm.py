@@ -173,10 +173,13 @@ def _repeat(x: ov.Node, batch: ov.Node, groups: int) -> ov.Node:
 def _name_the_rest(model: ov.Model) -> None:
     """Name inner nodes after the module they feed, so that the graph reads as the Hugging Face model does."""
     counts: dict[str, int] = {}
-    for node in reversed(model.get_ordered_ops()):
+    ordered = model.get_ordered_ops()
+    place = {node.get_name(): number for number, node in enumerate(ordered)}
+    for node in reversed(ordered):
         if node.get_friendly_name() != node.get_name():
             continue  # named where it was made
-        user = next(iter(node.output(0).get_target_inputs())).get_node().get_friendly_name()
+        users = (port.get_node() for port in node.output(0).get_target_inputs())  # a set, in no particular order
+        user = min(users, key=lambda node: place[node.get_name()]).get_friendly_name()
         base = f"{user.split('/')[0]}/{node.get_type_name()}"
         counts[base] = counts.get(base, -1) + 1
         node.set_friendly_name(f"{base}_{counts[base]}" if counts[base] else base)

@@ -103,6 +103,8 @@ def _checked(masks: _Masks, output: int, window: int, longest: int) -> int | Non
     if mask.shape[-2:] != expected.shape or (_visible(mask) != expected).any():
         raise TransformationError("an attention mask hides other tokens than a sliding window does")
     adds = mask.dtype != bool and bool(np.where(expected, mask, 0).any())
+    if adds and window:
+        raise TransformationError("an attention mask has a window and adds something to the scores besides")
     return None if adds else window
 
 

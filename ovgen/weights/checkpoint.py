@@ -76,7 +76,9 @@ class Checkpoint:
         unused = [name for name in self.names if name not in self._used and not _NO_WEIGHT.search(name)]
         if unused:
             shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
-            _log.warning("%s: %d tensors are not used, as config.json has it: %s", self._source, len(unused), shown)
+            _log.warning(
+                "%s: %d tensors are not used by a model of this configuration: %s", self._source, len(unused), shown
+            )
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
         """The weight ``(outputs, inputs)`` of a linear layer; ``transposed``: it is stored the other way round.

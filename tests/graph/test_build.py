@@ -162,7 +162,7 @@ def test_tensors_that_nothing_uses_are_reported(folder_of: FolderOf, caplog: pyt
     assert not caplog.text
     config = read_config(folder) | {"mlp_bias": False, "tie_word_embeddings": True}
     build_model(config, open_checkpoint(folder))
-    assert "9 tensors are not used, as config.json has it: model.layers.0.mlp.down_proj.bias" in caplog.text
+    assert "9 tensors are not used by a model of this configuration: model.layers.0.mlp.down_proj.bias" in caplog.text
 
 
 def test_buffers_of_old_checkpoints_are_not_reported(folder_of: FolderOf, caplog: pytest.LogCaptureFixture) -> None:
@@ -171,3 +171,9 @@ def test_buffers_of_old_checkpoints_are_not_reported(folder_of: FolderOf, caplog
     tensors["transformer.h.0.attn.bias"] = tensors["lm_head.weight"] = Weight(np.ones((1, 1), np.float32), "F32")
     build_model(read_config(folder), Checkpoint("old", tensors))
     assert not caplog.text
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2", "gemma3"])
+def test_two_builds_have_the_same_names(variant: str, folder_of: FolderOf) -> None:
+    names = [[node.get_friendly_name() for node in build(folder_of(variant)).get_ordered_ops()] for _ in range(4)]
+    assert names[0] == names[1] == names[2] == names[3]

@@ -235,3 +235,41 @@ def _embedded(weights: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32
     x = arrays["wte.weight"][ids] + arrays["wpe.weight"][: len(ids)]
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
     return np.asarray(x * arrays["h.0.ln_1.weight"] + arrays["h.0.ln_1.bias"])
+
+
+def model_of(*weights: ov.Node, transposed: bool = True) -> ov.Model:
+    """MatMuls in a row, of square weights, between an embedding and the logits."""
+    ids = op.parameter([-1, -1], ov.Type.i64, name="input_ids")
+    ids.output(0).set_names({"input_ids"})
+    x = op.gather(op.constant(np.eye(64, dtype=np.float32)), ids, op.constant(np.int64(0)))
+    for weight in (*weights, op.constant(np.ones((8, 64), np.float32))):
+        x = op.matmul(x, weight, False, transposed or weight.get_output_shape(0)[0] == 8)
+    x.output(0).set_names({"logits"})
+    return ov.Model([op.result(x)], [ids], "linear")
+
+
+def test_constants_of_one_name_are_not_mixed_up() -> None:
+    rng = np.random.default_rng(0)
+    weights = [op.constant(rng.standard_normal((64, 64)).astype(np.float32)) for _ in range(2)]
+    weights[0].set_friendly_name("w")
+    weights[1].set_friendly_name("w_compressed")
+    model = model_of(*weights)
+    compress_model(model, COMPRESSIONS["f16"])
+    kept = [matrix.value.to_f32() for matrix in stored_matrices(model) if not matrix.table]
+    assert len(kept) == 2
+    assert not np.array_equal(kept[0], kept[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (1, 1), ()])
+def test_scales_that_are_not_of_rows_are_left_alone(shape: tuple[int, ...]) -> None:
+    codes = op.constant(np.arange(4096, dtype=np.int8).reshape(64, 64))
+    scales = op.constant(np.full(shape, 0.01, np.float16))
+    weight = op.convert(op.multiply(op.convert(codes, "f16"), scales), "f32")
+    assert stored_matrix(weight.output(0)) is None
+
+
+def test_matrices_that_are_stored_the_other_way_round_are_reported(caplog: pytest.LogCaptureFixture) -> None:
+    weight = op.constant(np.ones((64, 64), np.float32))
+    weight.set_friendly_name("conv1d")
+    compress_model(model_of(weight, transposed=False), COMPRESSIONS["int4"])
+    assert "1 matrices stay as they are, being stored (inputs, outputs): conv1d" in caplog.text

@@ -52,6 +52,13 @@ def test_attention_types_that_cannot_be(types: Any) -> None:
 def test_kinds_of_attention_that_nobody_knows() -> None:
     with pytest.raises(UnsupportedModelError, match="attention_layers"):
         neo(attention_types=[[["global", "strided"], 1], [["local"], 1]])
+    with pytest.raises(UnsupportedModelError, match="attention_layers"):
+        neo(attention_layers=["global", [], "local"])
+
+
+def test_as_many_layers_as_would_fill_the_memory() -> None:
+    with pytest.raises(CorruptFileError, match="num_layers"):
+        neo(num_layers=2**31 - 1, attention_types=[[["global"], 2**31 - 1]])
 
 
 @pytest.mark.parametrize(

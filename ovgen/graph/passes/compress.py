@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 import openvino as ov
@@ -10,6 +11,8 @@ from ovgen.graph.compressed import stored_matrix
 from ovgen.graph.constants import weight_node
 from ovgen.graph.passes.rows import head_input
 from ovgen.weights import Compressed, Compression, Progress, Statistics, Weight, stored_as, warn_of_misfits
+
+_log = logging.getLogger("ovgen")
 
 __all__ = ["StoredMatrix", "compress_model", "compressed_size", "stored_matrices"]
 
@@ -69,7 +72,17 @@ def compress_model(
         if progress is not None:
             progress(matrix.name, matrix.value.nbytes)
     warn_of_misfits(misfits)
+    left = _stored_the_other_way_round(model)
+    if left:
+        _log.warning("%d matrices stay as they are, being stored (inputs, outputs): %s", len(left), ", ".join(left[:3]))
     model.validate_nodes_and_infer_types()
+
+
+def _stored_the_other_way_round(model: ov.Model) -> list[str]:
+    """Names of weights that MatMuls take as they are, not transposed: their groups would lie along the outputs."""
+    matmuls = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
+    stored = (stored_matrix(n.input_value(1)) for n in matmuls if not n.get_attributes()["transpose_b"])
+    return [matrix[0] for matrix in stored if matrix is not None]
 
 
 def compressed_size(model: ov.Model, compression: Compression) -> int:

@@ -51,8 +51,11 @@ def _refuse_soft_caps(model: ov.Model) -> None:
 def _narrow(attention: ov.Node, windows: Mapping[str, int | None]) -> None:
     """Set the window of a PagedAttentionExtension, whatever the transformation made of the mask."""
     node = attention
-    while node.get_type_name() != "Transpose":  # which has the name of the ScaledDotProductAttention
-        node = next(iter(node.output(0).get_target_inputs())).get_node()
+    while node.get_friendly_name() not in windows:  # a Transpose has the name of the ScaledDotProductAttention
+        users = list(node.output(0).get_target_inputs())
+        if not users or node.get_type_name() == "MatMul":
+            raise TransformationError(f"{attention.get_friendly_name()}: it cannot be told which attention this was")
+        node = users[0].get_node()
     window = windows[node.get_friendly_name()]
     if window is not None:
         set_window(attention, window)

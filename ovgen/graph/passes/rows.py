@@ -35,6 +35,13 @@ def head_input(model: ov.Model) -> ov.Input:
     """The input of the lm_head MatMul that carries the hidden states, else that of the logits' Result."""
     result = next(r for r in model.get_results() if "logits" in r.output(0).get_names() | r.input_value(0).get_names())
     node = result.input_value(0).get_node()
-    while node.get_type_name() in _ROWWISE:
+    while node.get_type_name() in _ROWWISE and all(map(_is_constant, node.input_values()[1:])):
         node = node.input_value(0).get_node()
     return node.input(0) if node.get_type_name() == "MatMul" else result.input(0)
+
+
+def _is_constant(output: ov.Output) -> bool:
+    node = output.get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
