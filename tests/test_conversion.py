@@ -75,6 +75,14 @@ def test_an_ir_can_be_compressed(tmp_path: Path) -> None:
     assert (by_ir / "openvino_model.bin").stat().st_size == (direct / "openvino_model.bin").stat().st_size
 
 
+def test_what_is_compressed_already_stays_and_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    int4 = convert(ovgen.bundled_model(), tmp_path / "int4", "int4")
+    assert not caplog.text
+    again = convert(int4, tmp_path / "int8", "int8")
+    assert "matrices are compressed already and stay as they are" in caplog.text
+    assert (again / "openvino_model.bin").read_bytes() == (int4 / "openvino_model.bin").read_bytes()
+
+
 def test_an_ir_can_be_replaced_by_its_compression(tmp_path: Path) -> None:
     folder = convert(make("llama", tmp_path / "hf"), tmp_path / "ir")
     size = (folder / "openvino_model.bin").stat().st_size

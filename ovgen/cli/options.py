@@ -59,11 +59,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_compression_options(parser: argparse.ArgumentParser) -> None:
     """What to store the weights in."""
     group = parser.add_argument_group("compression of the weights (default: as they are stored)")
-    group.add_argument("--weights", choices=get_args(Precision), help="what to store them in")
-    group.add_argument("--group-size", type=int, metavar="N", help="weights that share a scale (default: 128 in int4)")
-    group.add_argument("--sym", dest="symmetric", action="store_true", default=None, help="without zero points")
-    group.add_argument("--asym", dest="symmetric", action="store_false", help="with zero points (the default)")
-    group.add_argument("--embeddings", choices=get_args(Precision), help="embeddings and head (default: int8)")
+    group.add_argument(
+        "--weights",
+        choices=get_args(Precision),
+        help="what to store them in; loading keeps the result in OVGEN_HOME (your cache folder if not set)",
+    )
+    group.add_argument(
+        "--group-size",
+        type=int,
+        metavar="N",
+        help="weights that share a scale: 16, 32, 64, ... or -1 for a whole row (default: 128 in int4, -1 in int8)",
+    )
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--sym", dest="symmetric", action="store_true", default=None, help="without zero points")
+    either.add_argument("--asym", dest="symmetric", action="store_false", help="with zero points (the default)")
+    group.add_argument(
+        "--embeddings", choices=get_args(Precision), help="embeddings and head (default: int8, or f16 with that)"
+    )
 
 
 def compression(options: argparse.Namespace) -> Compression | None:

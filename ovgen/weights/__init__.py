@@ -2,7 +2,7 @@
 
 from ovgen.weights.checkpoint import Checkpoint, open_checkpoint
 from ovgen.weights.compressed import Compressed
-from ovgen.weights.compressing import CompressingCheckpoint, Statistics, stored_as, warn_of_misfits
+from ovgen.weights.compressing import CompressingCheckpoint, Statistics, report_exceptions, stored_as
 from ovgen.weights.compression import Compression, Precision, Progress, Scheme
 from ovgen.weights.json_file import read_json
 from ovgen.weights.weight import FLOATS, Weight
@@ -20,6 +20,6 @@ __all__ = [
     "Weight",
     "open_checkpoint",
     "read_json",
+    "report_exceptions",
     "stored_as",
-    "warn_of_misfits",
 ]

@@ -17,7 +17,7 @@ from ovgen.weights.compressed import Compressed
 from ovgen.weights.compression import Compression, Progress, Scheme
 from ovgen.weights.weight import FLOATS, Weight
 
-__all__ = ["CompressingCheckpoint", "Statistics", "stored_as", "warn_of_misfits"]
+__all__ = ["CompressingCheckpoint", "Statistics", "report_exceptions", "stored_as"]
 
 _log = logging.getLogger("ovgen")
 _Tensor: TypeAlias = Weight | Compressed
@@ -49,6 +49,7 @@ class CompressingCheckpoint(Checkpoint):
         self._statistics = statistics or {}
         self._progress = progress
         self._misfits: list[str] = []
+        self._kept: list[str] = []
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -98,22 +99,34 @@ class CompressingCheckpoint(Checkpoint):
         return self._done(name, source, stored_as(self._compression.of_table(shape[1]), source, name))
 
     def warn(self) -> None:
-        """Tell the log, in one line, which matrices could not be stored in the groups that were asked for."""
-        warn_of_misfits(self._misfits)
+        """Tell the log which matrices are not stored as was asked for."""
+        report_exceptions(self._misfits, self._kept)
 
     def _done(self, name: str, source: _Tensor, result: _Tensor) -> _Tensor:
         if isinstance(source, Weight):
             source.release()
+        elif result is source:
+            self._kept.append(name)
         if self._progress is not None:
             self._progress(name, source.nbytes)
         return result
 
 
-def warn_of_misfits(names: list[str]) -> None:
-    """One line of the log: which matrices were stored otherwise than asked for, if any."""
-    if names:
-        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-        _log.warning("groups of the size asked for do not divide the rows of %d matrices: %s", len(names), shown)
+def report_exceptions(misfits: list[str], kept: list[str]) -> None:
+    """A line of the log for each reason why matrices are stored otherwise than asked for.
+
+    Args:
+        misfits: whose rows the groups do not divide.
+        kept: which were in as few bits already.
+    """
+    if misfits:
+        _log.warning("groups of that size do not divide the rows of %d matrices: %s", len(misfits), _first(misfits))
+    if kept:
+        _log.warning("%d matrices are compressed already and stay as they are: %s", len(kept), _first(kept))
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def stored_as(

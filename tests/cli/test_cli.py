@@ -112,6 +112,41 @@ def test_convert_writes_a_folder_that_loads(capsys: pytest.CaptureFixture[str], 
     assert str(target) in err
 
 
+def test_convert_compresses_as_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("One day a fox met a bear in the garden. " * 60)
+    options = [
+        "--weights",
+        "int4",
+        "--group-size",
+        "64",
+        "--sym",
+        "--calibration",
+        str(tmp_path / "text.txt"),
+        "--json",
+    ]
+    command = ["convert", str(ovgen.bundled_model()), str(tmp_path / "ir"), *options]
+    status, out, err = run(capsys, *command)
+    record = json.loads(out)
+    assert (status, err) == (0, "")
+    assert record["bytes"] == sum(file.stat().st_size for file in (tmp_path / "ir").iterdir())
+    assert record["estimated_bytes"] == pytest.approx(record["bytes"], rel=0.2)
+    assert 'element_type="i4" shape="256, 4, 64"' in (tmp_path / "ir" / "openvino_model.xml").read_text()
+    assert run(capsys, *command)[0] == 1
+    assert run(capsys, *command, "--force")[0] == 0
+
+
+def test_options_of_compression_need_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = run(capsys, "convert", str(ovgen.bundled_model()), str(tmp_path / "ir"), "--group-size", "64")
+    assert status == 1
+    assert "give that, too" in err
+
+
+def test_generate_loads_a_compressed_copy(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "generate", "--weights", "int8", "--json", "--max-new-tokens", "5", "Once")
+    assert status == 0
+    assert json.loads(out)["generated_tokens"] == 5
+
+
 def type_lines(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
     typed: Iterator[str] = iter(lines)
 

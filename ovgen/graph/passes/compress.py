@@ -10,7 +10,7 @@ import openvino as ov
 from ovgen.graph.compressed import stored_matrix
 from ovgen.graph.constants import weight_node
 from ovgen.graph.passes.rows import head_input
-from ovgen.weights import Compressed, Compression, Progress, Statistics, Weight, stored_as, warn_of_misfits
+from ovgen.weights import Compressed, Compression, Progress, Statistics, Weight, report_exceptions, stored_as
 
 _log = logging.getLogger("ovgen")
 
@@ -55,7 +55,7 @@ def compress_model(
     Raises:
         UnsupportedModelError: a matrix cannot be compressed.
     """
-    misfits = []
+    misfits, kept = [], []
     matrices = stored_matrices(model)
     while matrices:
         matrix = matrices.pop(0)  # its memory is free when it has been replaced
@@ -65,13 +65,15 @@ def compress_model(
             misfits.append(f"{matrix.name} ({scheme})")
         moments = None if statistics is None or matrix.table else statistics.get(matrix.name)
         value = stored_as(scheme, matrix.value, matrix.name, moments=moments)
-        if value is not matrix.value:
+        if value is matrix.value and isinstance(value, Compressed):
+            kept.append(matrix.name)
+        elif value is not matrix.value:
             node = weight_node(matrix.name, value)
             for port in matrix.uses:
                 port.replace_source_output(node.output(0))
         if progress is not None:
             progress(matrix.name, matrix.value.nbytes)
-    warn_of_misfits(misfits)
+    report_exceptions(misfits, kept)
     left = _stored_the_other_way_round(model)
     if left:
         _log.warning("%d matrices stay as they are, being stored (inputs, outputs): %s", len(left), ", ".join(left[:3]))
