@@ -44,8 +44,8 @@ class Conversion:
 
     Raises:
         ModelError: there is no model at ``source``, it is damaged, or it is not supported.
-        ConfigError: ``destination`` exists and is not an empty folder (with ``force``: nor an IR folder), its disk has
-            too little room, or ``calibration`` cannot be used.
+        ConfigError: ``destination`` exists and is not an empty folder (with ``force``: nor an IR folder with nothing
+            else in it), its disk has too little room, or ``calibration`` cannot be used.
     """
 
     def __init__(
@@ -82,9 +82,8 @@ class Conversion:
         statistics = None if self._text is None else gather_statistics(self._source.build(), [self._text])
         with _bar(self._source, show=progress and self._compression is not None) as report:
             model = self._source.build(self._compression, statistics=statistics, progress=report)
-        return save_ir(
-            model, self._folder, _companions(self._source) | _tokenizer_models(self._source), force=self._force
-        )
+        files = self._files | _tokenizer_models(self._source)
+        return save_ir(model, self._folder, files, force=self._force)
 
     def _tokens(self, calibration: str) -> list[int]:
         if self._compression is None or self._compression.weights != "int4":

@@ -36,7 +36,8 @@ def build_model(
     Args:
         config: the object of ``config.json``.
         checkpoint: the weights, under the names of Hugging Face.
-        compression: what to store the weights in. Peak memory is that of the result, and of one tensor.
+        compression: what to store the weights in. Peak memory is that of the result and of one
+            tensor, and of all tensors if they come compressed, from GGUF.
         statistics: of the inputs of linear layers, for better INT4; see ``ovgen.runtime.calibration``.
         progress: told each tensor of a compression: its name, and the bytes it took.
 

@@ -15,7 +15,7 @@ they are first touched and dropped by the system when it needs the room. Who kee
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,25 +52,22 @@ class Constants:
             MissingTensorError: the tensor is not there, or its shape is another.
             UnsupportedModelError: it is not stored as F32, F16 or BF16.
         """
-        if name not in self._nodes:
-            self._nodes[name] = self._node(name, self._checkpoint.get(name, shape))
-        return self._nodes[name]
+        return self._once(name, lambda: self._checkpoint.get(name, shape))
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> ov.Node:
         """The weight ``(outputs, inputs)`` of a linear layer; see ``Checkpoint.matrix``. Errors are those of `get`."""
-        if name not in self._nodes:
-            self._nodes[name] = self._node(name, self._checkpoint.matrix(name, shape, transposed=transposed))
-        return self._nodes[name]
+        return self._once(name, lambda: self._checkpoint.matrix(name, shape, transposed=transposed))
 
     def table(self, name: str, shape: tuple[int, int]) -> ov.Node:
         """``(vocabulary, hidden)``, of an embedding, a head or both. Errors are those of `get`."""
-        if name not in self._nodes:
-            self._nodes[name] = self._node(name, self._checkpoint.table(name, shape))
-        return self._nodes[name]
+        return self._once(name, lambda: self._checkpoint.table(name, shape))
 
-    def _node(self, name: str, tensor: Weight | Compressed) -> ov.Node:
-        mapped = self._mapped.get(name) if isinstance(tensor, Weight) and tensor.file is not None else None
-        return weight_node(name, tensor) if mapped is None else _as_f32(name, mapped)
+    def _once(self, name: str, take: Callable[[], Weight | Compressed]) -> ov.Node:
+        if name not in self._nodes:
+            tensor = take()
+            mapped = self._mapped.get(name) if isinstance(tensor, Weight) and tensor.file is not None else None
+            self._nodes[name] = weight_node(name, tensor) if mapped is None else _as_f32(name, mapped)
+        return self._nodes[name]
 
 
 def weight_node(name: str, tensor: Weight | Compressed) -> ov.Node:

@@ -19,9 +19,8 @@ from ovgen.weights.compression import Scheme
 
 __all__ = ["compress_calibrated"]
 
-_DAMPING = (
-    0.3  # of the mean of the diagonal, added to it. The paper has 0.01; with some thousand tokens that fits noise
-)
+# Of the mean of the diagonal, added to it. The paper has 0.01, which fits noise if there are but some thousand tokens.
+_DAMPING = 0.3
 _STEP = 128  # columns whose errors are handed on to the rest in one product
 
 

@@ -57,7 +57,7 @@ class CompressingCheckpoint(Checkpoint):
         return self._inner.names
 
     def items(self) -> Iterable[tuple[str, _Tensor]]:
-        """Every tensor, not compressed."""
+        """Every tensor as the other checkpoint has it."""
         return self._inner.items()
 
     def __contains__(self, name: object) -> bool:

@@ -49,7 +49,7 @@ class Compression:
     """What the weights of a model are to be stored in. Vectors (norms, biases) are never cut below 16 bits.
 
     Attributes:
-        weights: the matrices of linear layers. ``"f16"`` stores everything in float16.
+        weights: the matrices of linear layers. ``"f16"`` stores vectors so, too.
         group_size: how many neighbours in a row share a scale; -1 for a row as a whole. The default is 128 for
             INT4 and the row for INT8, as in optimum-intel.
         symmetric: without zero points. The default is False, as in optimum-intel: a zero point costs a byte or half
