@@ -7,16 +7,16 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
 from ovgen.errors import ConfigError
-from ovgen.graph import COMPANIONS, check_destination, save_ir
+from ovgen.graph import COMPANIONS, check_destination, remove_leftovers, save_ir
 from ovgen.loader import Source, load
-from ovgen.runtime.calibration import gather_statistics
+from ovgen.runtime.calibration import Calibration
 from ovgen.weights import Compression, Precision, Progress
 
 __all__ = ["Conversion", "convert"]
@@ -57,9 +57,12 @@ class Conversion:
         calibration: str | None = None,
         force: bool = False,
     ) -> None:
+        if not os.fspath(destination):
+            raise ConfigError("the destination must be the path of a folder to write, got ''")
         self._folder = Path(destination).expanduser().absolute()
         self._force = force
         self._compression = compression = Compression.of(weights)
+        remove_leftovers(self._folder.resolve().parent)  # before the room is counted
         check_destination(self._folder, force=force)  # what can be refused is refused before anything long begins
         self._source = load(Path(source))
         self._text = None if calibration is None else self._tokens(calibration)
@@ -79,8 +82,14 @@ class Conversion:
             ModelError: the model is damaged or not supported.
             OSError: the place cannot be written to.
         """
-        statistics = None if self._text is None else gather_statistics(self._source.build(), [self._text])
-        with _bar(self._source, show=progress and self._compression is not None) as report:
+        with ExitStack() as bars:
+            statistics = report = None
+            if self._text is not None:
+                statistics = Calibration(self._source.build(), [self._text])
+                if progress:
+                    statistics.progress = bars.enter_context(_bar("Calibrating", statistics.tokens, " tokens"))
+            if progress and self._compression is not None:
+                report = bars.enter_context(_bar("Compressing", self._source.estimate(), "B"))
             model = self._source.build(self._compression, statistics=statistics, progress=report)
         files = self._files | _tokenizer_models(self._source)
         return save_ir(model, self._folder, files, force=self._force)
@@ -92,7 +101,7 @@ class Conversion:
             raise ConfigError(f"{self._source.path} has no tokenizer, which a calibration text needs")
         ids = self._source.tokenizer.encode(calibration)
         if len(ids) < _LEAST_CALIBRATION:
-            raise ConfigError(f"the calibration text has {len(ids)} tokens: give at least {_LEAST_CALIBRATION}")
+            raise ConfigError(f"the calibration text is too short: give {_LEAST_CALIBRATION} tokens, not {len(ids)}")
         return ids
 
 
@@ -126,17 +135,14 @@ def _check_room(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def _bar(source: Source, *, show: bool) -> Iterator[Progress | None]:
-    """A progress bar over the bytes of the tensors that are compressed."""
-    if not show:
-        yield None
-        return
+def _bar(title: str, total: int, unit: str) -> Iterator[Progress]:
+    """A progress bar on stderr."""
     from tqdm import tqdm
 
-    with tqdm(total=source.estimate(), unit="B", unit_scale=True, desc="Compressing", leave=False) as bar:
+    with tqdm(total=total, unit=unit, unit_scale=True, desc=title, leave=False) as bar:
 
-        def report(name: str, size: int) -> None:
-            bar.set_postfix_str(name, refresh=False)
+        def report(what: str, size: int) -> None:
+            bar.set_postfix_str(what, refresh=False)
             bar.update(size)
 
         yield report
@@ -175,7 +181,10 @@ def _json(value: object) -> str:
 
 def _tokenizer_models(source: Source) -> dict[str, ov.Model]:
     """The tokenizer as OpenVINO models, by file name; none if the folder has them, or they cannot be made."""
-    if source.tokenizer is None or (source.path / "openvino_tokenizer.xml").exists():
+    if source.tokenizer is None:
+        _log.warning("%s has no tokenizer: what is written will take and give token ids, not text", source.path)
+        return {}
+    if (source.path / "openvino_tokenizer.xml").exists():
         return {}
     from ovgen.graph.tokenizer_export import tokenizer_models  # imports openvino_tokenizers, only needed here
     from ovgen.text.fast import FastTokenizer

@@ -116,9 +116,9 @@ def digest(path: Path, *, times: bool = False) -> str:
 
 
 def _files(path: Path, *, all_kinds: bool) -> list[Path]:
-    if path.suffix.lower() == ".gguf" and path.is_file():
+    path = _located(path)
+    if _is_gguf(path):
         return gguf_files(path)
-    _check_folder(path)
     names = ("config.json", IR_XML, IR_WEIGHTS, *(COMPANIONS if all_kinds else ()))
     return sorted(f for f in path.iterdir() if f.name in names or f.suffix == ".safetensors")
 
@@ -126,15 +126,16 @@ def _files(path: Path, *, all_kinds: bool) -> list[Path]:
 def load(path: str | Path) -> Source:
     """Read what a model folder or a GGUF file says, and map its weights.
 
+    A folder with a GGUF model, in one file or in several parts, and none of another kind stands for that model.
+
     Raises:
         ModelNotFoundError: there is nothing at ``path``, or no model in it.
         ModelError: the model is damaged or not supported.
         TokenizerError: its tokenizer or chat template is damaged.
     """
-    folder = Path(path).expanduser().absolute()  # it is read again when a session is saved
-    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
+    folder = _located(Path(path).expanduser().absolute())  # it is read again when a session is saved
+    if _is_gguf(folder):
         return _load_gguf(folder)
-    _check_folder(folder)
     checkpoint, config = _read(folder)
     generation = _optional_json(folder / "generation_config.json")
     tokenizer = load_tokenizer(folder, compile_tokenizer)
@@ -162,7 +163,8 @@ def _load_gguf(path: Path) -> Source:
     if not isinstance(template, (str, type(None))):
         raise TokenizerError(f"{path}: tokenizer.chat_template must be a string, got {template!r:.40}")
     special = tokenizer.special_tokens if tokenizer else {}
-    config = {**gguf_config(gguf), "eos_token_id": end_token_ids(metadata, source)}
+    config = gguf_config(gguf)
+    config["eos_token_id"] = end_token_ids(metadata, source)
     return Source(
         path=gguf.path,
         checkpoint=gguf_checkpoint(gguf),
@@ -175,27 +177,46 @@ def _load_gguf(path: Path) -> Source:
     )
 
 
-def _check_folder(folder: Path) -> None:
-    if not folder.exists():
+def _is_gguf(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf" and not path.is_dir()
+
+
+def _located(path: Path) -> Path:
+    """The model at ``path``: a folder, or a GGUF file, which may be the only model in the folder ``path``."""
+    if _is_gguf(path):
+        return path
+    if not path.exists():
         raise ModelNotFoundError(
-            f"there is no model at {folder}: give the path of a model folder (nothing is downloaded)"
+            f"there is no model at {path}: give the path of a model folder (nothing is downloaded)"
         )
-    if folder.is_file():
+    if path.is_file():
         raise UnsupportedModelError(
-            f"{folder} is a file: give a .gguf, or a folder with OpenVINO IR or Hugging Face safetensors"
+            f"{path} is a file: give a .gguf, or a folder with OpenVINO IR or Hugging Face safetensors: "
+            f"{path.parent}, maybe"
         )
+    if (path / IR_XML).is_file() or _has_safetensors(path):
+        return path
+    models = sorted({gguf_files(file)[0] for file in path.iterdir() if _is_gguf(file)})
+    if len(models) > 1:
+        names = ", ".join(model.name for model in models[:10])
+        raise ModelNotFoundError(f"{path} has {len(models)} GGUF models: give the path of one of {names}")
+    return models[0] if models else path
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.safetensors.index.json"))
 
 
 def _read(folder: Path) -> tuple[Checkpoint | None, Mapping[str, Any]]:
     """Weights, unless they are in a graph, and ``config.json``."""
     if (folder / IR_XML).is_file():
         return None, _optional_json(folder / "config.json")
-    if any(folder.glob("*.safetensors")) or any(folder.glob("*.safetensors.index.json")):
+    if _has_safetensors(folder):
         return open_checkpoint(folder), read_config(folder)
     if any(folder.glob("*.bin")) and (folder / "config.json").is_file():
         raise UnsupportedModelError(f"{folder} has its weights as a pickle: save them as safetensors first")
     found = ", ".join(sorted(f.name for f in folder.iterdir())[:10]) or "nothing"
-    raise ModelNotFoundError(f"{folder} has neither {IR_XML} nor safetensors; it holds: {found}")
+    raise ModelNotFoundError(f"{folder} has neither {IR_XML} nor safetensors nor .gguf; it holds: {found}")
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ovgen.weights import Compression
 
 __all__ = ["compressed_copy"]
 
+_ORIGIN = "ovgen_origin.txt"  # in each copy: the path of the model and the options
 _log = logging.getLogger("ovgen")
 
 
@@ -25,7 +27,8 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
 
     It lies in ``OVGEN_HOME/models`` under a name that stands for the files, the options and the version of ovgen, so
     one that fits no more is not taken; a damaged one is made again. Two processes may make the same one at a time:
-    the first to finish puts it there, whole, and the other takes that.
+    the first to finish puts it there, whole, and the other takes that. A copy that was made from the same path with the
+    same options, when other files were there, is removed.
 
     Raises:
         ModelError: there is no model at ``path``, it is damaged, or it is not supported.
@@ -45,8 +48,20 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
             shutil.rmtree(folder)
     _log.info("compressing %s to %s, kept in %s", path, compression.weights, folder)
     try:
-        return convert(path, folder, compression)
+        convert(path, folder, compression)
     except (ConfigError, OSError):
-        if (folder / IR_XML).is_file():  # another process was faster
-            return folder
-        raise
+        if not (folder / IR_XML).is_file():
+            raise  # else another process was faster
+    with suppress(OSError):  # of housekeeping, which another process may do at the same time
+        _remove_older(folder, f"{path}\n{compression}\n")
+    return folder
+
+
+def _remove_older(folder: Path, origin: str) -> None:
+    """Note down where a copy comes from, and remove the others that come from there."""
+    (folder / _ORIGIN).write_text(origin, "utf-8")
+    for other in folder.parent.iterdir():
+        note = other / _ORIGIN
+        if other != folder and note.is_file() and note.read_text("utf-8") == origin:
+            _log.info("the model or ovgen has changed: removing the older copy %s", other)
+            shutil.rmtree(other, ignore_errors=True)

@@ -26,7 +26,7 @@ import story_corpus as stories
 from numpy.typing import NDArray
 
 from ovgen.graph import build_model, read_config
-from ovgen.runtime.calibration import gather_statistics
+from ovgen.runtime.calibration import Calibration
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text import load_tokenizer
 from ovgen.weights import Compression, Statistics, open_checkpoint
@@ -160,7 +160,7 @@ def main() -> None:
     else:
         held_out = corpus(folder, _TRAINING_SEED + _HELD_OUT, 800, count)
         calibration = corpus(folder, _TRAINING_SEED + _CALIBRATION, 200, 32)
-    table = Table(folder, held_out, gather_statistics(plain, calibration.tolist()))
+    table = Table(folder, held_out, Calibration(plain, calibration.tolist()))
     print(f"{folder.name}: perplexity {table.base:.4f} over {held_out.size} tokens in float32")
     titles = ["weights", "bytes", "nearest", "searched", "calibrated", "NNCF", "its bytes"]
     print(*(f"| {title} " for title in titles), "|\n", "| --- " * len(titles), "|", sep="")

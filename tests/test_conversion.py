@@ -79,7 +79,7 @@ def test_what_is_compressed_already_stays_and_is_reported(tmp_path: Path, caplog
     int4 = convert(ovgen.bundled_model(), tmp_path / "int4", "int4")
     assert not caplog.text
     again = convert(int4, tmp_path / "int8", "int8")
-    assert "matrices are compressed already and stay as they are" in caplog.text
+    assert "compressed already, and stored as before: 43 of the matrices" in caplog.text
     assert (again / "openvino_model.bin").read_bytes() == (int4 / "openvino_model.bin").read_bytes()
 
 
@@ -105,14 +105,19 @@ def test_a_gguf_becomes_a_complete_folder(tmp_path: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["eos_token_id"] == [2]
 
 
-def test_calibration_makes_int4_lose_less(storyteller: ovgen.LLM, tmp_path: Path) -> None:
+def test_calibration_makes_int4_lose_less(
+    storyteller: ovgen.LLM, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def told(start: str, seed: int) -> ovgen.GenerationOutput:
         return storyteller.generate(start, max_new_tokens=500, temperature=0.8, seed=seed, ignore_eos=True)
 
     int4 = ovgen.Compression(weights="int4")
     text = told("Once upon a time", seed=1).text + told("In the garden", seed=2).text
     plain = convert(ovgen.bundled_model(), tmp_path / "plain", int4)
-    calibrated = convert(ovgen.bundled_model(), tmp_path / "calibrated", int4, calibration=text)
+    calibrated = convert(ovgen.bundled_model(), tmp_path / "calibrated", int4, calibration=text, progress=True)
+    shown = capsys.readouterr().err
+    assert "Calibrating" in shown
+    assert "Compressing" in shown
     ids = told("One day", seed=3).token_ids
     exact = storyteller.session().forward(ids)
     errors = [
@@ -124,7 +129,7 @@ def test_calibration_makes_int4_lose_less(storyteller: ovgen.LLM, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("weights", "text", "message"),
-    [("int8", "word " * 500, "for int4"), ("int4", "too short", "tokens: give at least")],
+    [("int8", "word " * 500, "for int4"), ("int4", "too short", r"too short: give 256 tokens, not \d+")],
 )
 def test_a_calibration_that_cannot_be_used(weights: str, text: str, message: str, tmp_path: Path) -> None:
     compression = ovgen.Compression(weights=weights)  # type: ignore[arg-type]
@@ -157,4 +162,19 @@ def test_a_killed_conversion_leaves_nothing_that_looks_finished(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", program, str(folder)], check=False)
     assert done.returncode == -9
     assert not folder.exists()
+    assert len(list(tmp_path.iterdir())) == 1
     assert convert(ovgen.bundled_model(), folder) == folder
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_no_destination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # which is empty, and might be taken to be meant
+    with pytest.raises(ConfigError, match="got ''"):
+        Conversion(ovgen.bundled_model(), "")
+
+
+def test_a_model_without_a_tokenizer_is_converted_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    convert(make("llama", tmp_path / "hf"), tmp_path / "ir")
+    assert "hf has no tokenizer: what is written will take and give token ids, not text" in caplog.text

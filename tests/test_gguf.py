@@ -10,8 +10,8 @@ import pytest
 
 import ovgen
 from ovgen.cli import main
-from ovgen.errors import CacheFileError, TokenizerError
-from ovgen.loader import load
+from ovgen.errors import CacheFileError, ModelNotFoundError, TokenizerError
+from ovgen.loader import digest, load
 from ovgen.runtime.forms import Form
 from tests import tiny_gguf
 from tests.conftest import F32
@@ -91,6 +91,31 @@ def test_a_model_in_several_files(tmp_path: Path) -> None:
         for path in (write(whole), first, files[-1])
     }
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("tensors_a_file", [0, 10])
+def test_a_folder_with_one_model(tensors_a_file: int, tmp_path: Path) -> None:
+    first = write(tmp_path, tensors_a_file=tensors_a_file)
+    source = load(tmp_path)
+    assert source.path == first
+    assert digest(tmp_path) == source.identity() == load(first).identity()
+    ovgen.convert(tmp_path, tmp_path / "ir")
+    assert (tmp_path / "ir" / "openvino_model.xml").is_file()
+
+
+def test_a_folder_with_several_models(tmp_path: Path) -> None:
+    first = write(tmp_path, tensors_a_file=10)
+    (tmp_path / "another.gguf").write_bytes(first.read_bytes())
+    with pytest.raises(ModelNotFoundError, match=rf"has 2 GGUF models: .* one of another.gguf, {first.name}$"):
+        load(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="has 2 GGUF models"):
+        digest(tmp_path)
+
+
+def test_a_folder_with_safetensors_too(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.rename(tmp_path / "llama" / "model.gguf")
+    assert load(tmp_path / "llama").path == tmp_path / "llama"
 
 
 def test_every_part_of_a_model_counts_for_its_identity(tmp_path: Path) -> None:

@@ -57,6 +57,19 @@ def test_options_and_files_make_another_copy(home: Path, source: Path) -> None:
     assert len(folders) == 6
 
 
+def test_an_older_copy_of_the_same_source_is_removed(
+    home: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    older, other_options = compressed_copy(source, INT8), compressed_copy(source, ovgen.Compression(weights="f16"))
+    os.utime(source / "model.safetensors", ns=(0, 0))
+    other_source = compressed_copy(make("gpt2", source.parent / "elsewhere" / "tiny"), INT8)
+    newer = compressed_copy(source, INT8)
+    assert set((home / "models").iterdir()) == {other_options, other_source, newer}
+    assert f"removing the older copy {older}" in caplog.text
+    assert compressed_copy(source, INT8) == newer
+
+
 def test_the_same_files_elsewhere_are_the_same_model(home: Path, source: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "tiny"
     shutil.copytree(source, moved)

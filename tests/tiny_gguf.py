@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +33,7 @@ VARIANTS = (
     "qwen3",
     "phi3",
     "phi3-longrope",
+    "phi3-longrope-short",
     "gpt2",
     "gpt2-f16",
     "gpt2-bf16",
@@ -59,6 +60,7 @@ def write(
     stored: str | None = None,
     metadata: Mapping[str, tuple[int, Any]] = MappingProxyType({}),
     tensors_a_file: int = 0,
+    more: Collection[str] = (),
 ) -> Path:
     """The model of a Hugging Face folder as a GGUF file, or as several, whose first is returned.
 
@@ -68,6 +70,7 @@ def write(
         stored: ggml's type of the matrices; None: they keep theirs. Vectors are always F32, as in llama.cpp.
         metadata: more of them, as `tests.weights.gguf_bytes.encode` takes them.
         tensors_a_file: how many a file holds at most; 0 for no limit.
+        more: names of tensors to add, of 64 zeros each.
     """
     config = json.loads((folder / "config.json").read_text())
     architecture = _ARCHITECTURES[config["model_type"]]
@@ -85,6 +88,8 @@ def write(
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert target is not None, name
         _add(writer, target, array, "F32" if array.ndim == 1 else stored or str(weight.dtype))
+    for name in more:
+        writer.add_tensor(name, np.zeros(64, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

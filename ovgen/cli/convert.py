@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from ovgen.cli.options import add_compression_options, compression, to_json
 from ovgen.conversion import Conversion
@@ -45,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     estimate = conversion.estimated_bytes
     if not options.json:
         print(f"{options.source} -> {options.destination}: about {_mb(estimate)}", file=sys.stderr)
-    folder = conversion.run(progress=sys.stderr.isatty())
+    with _ended_by_signals():
+        folder = conversion.run(progress=sys.stderr.isatty())
     size = sum(file.stat().st_size for file in folder.iterdir())
     seconds = time.perf_counter() - begin
     if options.json:
@@ -53,6 +58,24 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{folder}: {_mb(size)} in {seconds:.1f} s")
     return 0
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the program by an exception, as Ctrl-C does, so that nothing half-written is left."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)  # what a shell reports of a program that a signal has ended
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    ours = [number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:  # not those that are ignored, by nohup for one
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _read(file: str) -> str:

@@ -79,8 +79,8 @@ def _summary(llm: LLM, last: Piece) -> str:
     first = f"{1000 * (metrics.time_to_first_token or 0):.0f} ms"
     ended = {"stop": "", "length": "; ended by length", "abort": "; aborted", None: "; interrupted"}[last.finish_reason]
     return (
-        f"[{metrics.generated_tokens} tokens{speed}; first token after {first}; "
-        f"model loaded in {llm.load_time:.2f} s{ended}]"
+        f"[{metrics.generated_tokens} token{'' if metrics.generated_tokens == 1 else 's'}{speed}; "
+        f"first token after {first}; model loaded in {llm.load_time:.2f} s{ended}]"
     )
 
 

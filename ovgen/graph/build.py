@@ -10,7 +10,7 @@ import openvino as ov
 
 from ovgen.errors import UnsupportedModelError
 from ovgen.graph.arch import ARCHITECTURES
-from ovgen.weights import Checkpoint, CompressingCheckpoint, Compression, Progress, Statistics
+from ovgen.weights import Checkpoint, CompressingCheckpoint, Compression, Compressor, Progress, Statistics
 
 _TABLE = re.compile(r"embed|wte|wpe|lm_head")  # in names of Hugging Face's embeddings and heads
 
@@ -36,13 +36,13 @@ def build_model(
     Args:
         config: the object of ``config.json``.
         checkpoint: the weights, under the names of Hugging Face.
-        compression: what to store the weights in. Peak memory is that of the result and of one
-            tensor, and of all tensors if they come compressed, from GGUF.
+        compression: what to store the weights in. Peak memory is that of the result and of one tensor.
         statistics: of the inputs of linear layers, for better INT4; see ``ovgen.runtime.calibration``.
         progress: told each tensor of a compression: its name, and the bytes it took.
 
     Raises:
-        UnsupportedModelError: the architecture, or something that the configuration asks for, is not known.
+        UnsupportedModelError: the architecture, or something that the configuration asks for, is not known; or the
+            checkpoint is strict, and has tensors that such a model does not use.
         CorruptFileError: the configuration has a value that cannot be.
         MissingTensorError: the checkpoint lacks a tensor, or has it in another shape.
     """
@@ -55,20 +55,20 @@ def build_model(
     if compression is None:
         model = build(config, checkpoint)
     else:
-        compressing = CompressingCheckpoint(checkpoint, compression, statistics, progress)
-        model = build(config, compressing)
-        compressing.warn()
-    checkpoint.warn_of_unused()
+        compressor = Compressor(compression, statistics, progress)
+        model = build(config, CompressingCheckpoint(checkpoint, compressor))
+        compressor.warn()
+    checkpoint.check_unused()
     return model
 
 
 def estimate_size(checkpoint: Checkpoint, compression: Compression | None = None) -> int:
-    """About how many bytes the weights of `build_model` will take, from names and shapes alone.
+    """About how many bytes the weights of `build_model` will take, from names and shapes alone: none is made.
 
     Tensors that the architecture does not use count too.
     """
     total = 0
-    for name, tensor in checkpoint.items():
+    for name, tensor in checkpoint.stored().items():
         size = tensor.nbytes
         if compression is not None and len(tensor.shape) == 2:
             rows, columns = tensor.shape

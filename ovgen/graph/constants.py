@@ -9,7 +9,7 @@ they are first touched and dropped by the system when it needs the room. Who kee
 * bfloat16, which numpy lacks: ``ov.Tensor(array, shape, type)`` could name the type, but a constant made from
   such a tensor does *not* keep the array alive. OpenVINO maps the file itself instead, as it does for the
   ``.bin`` of an IR: a few lines of IR text point into the safetensors file.
-* A bfloat16 array that is not part of a file (a transposed matrix) is copied, and the array is freed.
+* A bfloat16 array that does not lie in a file as it is wanted (a transposed matrix) is copied, and the array is freed.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ class Constants:
     def _once(self, name: str, take: Callable[[], Weight | Compressed]) -> ov.Node:
         if name not in self._nodes:
             tensor = take()
-            mapped = self._mapped.get(name) if isinstance(tensor, Weight) and tensor.file is not None else None
-            self._nodes[name] = weight_node(name, tensor) if mapped is None else _as_f32(name, mapped)
+            mapped = self._mapped.get(name) if isinstance(tensor, Weight) and _lies_in_file(tensor) else None
+            fits = mapped is not None and tuple(mapped.get_output_shape(0)) == tensor.shape
+            self._nodes[name] = _as_f32(name, mapped) if fits else weight_node(name, tensor)
         return self._nodes[name]
 
 
@@ -110,12 +111,19 @@ def _constant(weight: Weight) -> ov.Node:
     return op.constant(array, shared_memory=True)
 
 
+def _lies_in_file(weight: Weight) -> bool:
+    return weight.file is not None and weight.array.flags.c_contiguous
+
+
 def _map_bfloat16(checkpoint: Checkpoint) -> dict[str, ov.Node]:
-    """A constant for each bfloat16 tensor that lies in a file, by name, over OpenVINO's own mapping of it."""
+    """A constant for each bfloat16 tensor that lies in a file, by name, over OpenVINO's own mapping of it.
+
+    Of a transposed view it is what lies in the file.
+    """
     by_file: dict[Path, dict[str, Weight]] = {}
-    for name, weight in checkpoint.items():
+    for name, weight in checkpoint.stored().items():
         if isinstance(weight, Weight) and weight.dtype == "BF16" and weight.file is not None and weight.array.size:
-            by_file.setdefault(weight.file, {})[name] = weight
+            by_file.setdefault(weight.file, {})[name] = weight if _lies_in_file(weight) else weight.transposed()
     nodes: dict[str, ov.Node] = {}
     for file, weights in by_file.items():
         with tempfile.TemporaryDirectory() as folder:

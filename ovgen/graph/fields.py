@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ovgen.errors import CorruptFileError, UnsupportedModelError
+from ovgen.weights.json_file import Config
 
 __all__ = ["MOST", "Fields"]
 
@@ -88,13 +89,17 @@ class Fields:
         config: the object of ``config.json``.
         architecture: its ``model_type``, for messages.
         path: where in ``config.json`` the object stands, for messages: empty, or ``rope_scaling.``.
+        source: what messages call ``config.json``, where ``config`` does not say.
 
     Raises:
         UnsupportedModelError: on leaving the block: a key asks for something that the architecture does not compute.
     """
 
-    def __init__(self, config: Mapping[str, Any], architecture: str, path: str = "") -> None:
+    def __init__(
+        self, config: Mapping[str, Any], architecture: str, path: str = "", source: str = "config.json"
+    ) -> None:
         self._config = config
+        self._source = config.source if isinstance(config, Config) else source
         self._path = path
         self._architecture = architecture
         self._read: set[str] = set()
@@ -119,7 +124,7 @@ class Fields:
     def unsupported(self, key: str, known: str) -> UnsupportedModelError:
         """The error to raise for a value that is sound but not implemented."""
         return UnsupportedModelError(
-            f"config.json: {self._path}{key}={self._config.get(key)!r:.80} is not implemented "
+            f"{self._source}: {self._path}{key}={self._config.get(key)!r:.80} is not implemented "
             f"for {self._architecture}: {known}"
         )
 
@@ -177,8 +182,11 @@ class Fields:
             if not isinstance(value, dict):
                 raise self.corrupt(key, "an object", value)
             if value:
-                return self._sections.setdefault(key, Fields(value, self._architecture, f"{self._path}{key}."))
-        return Fields({}, self._architecture, f"{self._path}{keys[-1]}.")
+                return self._sections.setdefault(key, self._inner(value, key))
+        return self._inner({}, keys[-1])
+
+    def _inner(self, value: Mapping[str, Any], key: str) -> Fields:
+        return Fields(value, self._architecture, f"{self._path}{key}.", self._source)
 
     def is_null(self, key: str) -> bool:
         """Whether the key is there with the value null, where that means "none" and not "the default"."""
@@ -196,7 +204,7 @@ class Fields:
     def corrupt(self, key: str, rule: str, value: Any) -> CorruptFileError:
         """The error to raise for a value that no such model can have."""
         found = "it is missing" if value is None else f"got {value!r:.80}"
-        return CorruptFileError(f"config.json: {self._path}{key} must be {rule}, {found}")
+        return CorruptFileError(f"{self._source}: {self._path}{key} must be {rule}, {found}")
 
 
 def _is_positive(value: Any) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ovgen.errors import ModelNotFoundError
-from ovgen.weights.json_file import read_json
+from ovgen.weights.json_file import Config, read_json
 
 __all__ = ["read_config"]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> Config:
     """The object in ``folder/config.json``.
 
     Raises:
@@ -20,4 +19,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"{folder} is not a folder: give the path of a model's folder")
-    return read_json(folder / "config.json")
+    path = folder / "config.json"
+    return Config(read_json(path), str(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +12,7 @@ import openvino as ov
 
 from ovgen.errors import ConfigError
 from ovgen.graph.ir import IR_WEIGHTS, IR_XML
+from ovgen.graph.staging import ASIDE, staging
 
 __all__ = ["COMPANIONS", "check_destination", "save_ir"]
 
@@ -89,12 +89,12 @@ def save_ir(
     folder = Path(os.path.realpath(folder))  # "." has no name to put a temporary folder beside, and links lead on
     check_destination(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        staging = Path(temporary) / "new"  # made by mkdir, not mkdtemp, so that others may read it
-        staging.mkdir()
+    with staging(folder) as temporary:
+        new = temporary / "new"  # made by mkdir, not mkdtemp, so that others may read it
+        new.mkdir()
         for name, content in {IR_XML: model, **files}.items():
-            _write(staging / name, content)
-        _replace(staging, folder, Path(temporary) / "old", force=force)
+            _write(new / name, content)
+        _replace(new, folder, temporary / ASIDE, force=force)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from ovgen.weights.checkpoint import Checkpoint, open_checkpoint
 from ovgen.weights.compressed import Compressed
-from ovgen.weights.compressing import CompressingCheckpoint, Statistics, report_exceptions, stored_as
+from ovgen.weights.compressing import CompressingCheckpoint, Compressor, Statistics
 from ovgen.weights.compression import Compression, Precision, Progress, Scheme
 from ovgen.weights.json_file import read_json
 from ovgen.weights.weight import FLOATS, Weight
@@ -13,6 +13,7 @@ __all__ = [
     "Compressed",
     "CompressingCheckpoint",
     "Compression",
+    "Compressor",
     "Precision",
     "Progress",
     "Scheme",
@@ -20,6 +21,4 @@ __all__ = [
     "Weight",
     "open_checkpoint",
     "read_json",
-    "report_exceptions",
-    "stored_as",
 ]

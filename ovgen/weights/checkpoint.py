@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ovgen.errors import CorruptFileError, MissingTensorError, ModelNotFoundError
+from ovgen.errors import CorruptFileError, MissingTensorError, ModelNotFoundError, UnsupportedModelError
 from ovgen.weights.compressed import Compressed
 from ovgen.weights.json_file import read_json
 from ovgen.weights.safetensors import read_safetensors
 from ovgen.weights.weight import Weight
 
-__all__ = ["Checkpoint", "open_checkpoint"]
+__all__ = ["Checkpoint", "Deferred", "open_checkpoint"]
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -27,30 +28,60 @@ _NO_WEIGHT = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """A tensor that takes no memory before it is made, each time anew.
+
+    Attributes:
+        shape: the tensor's.
+        nbytes: about what it will take.
+        make: makes it.
+    """
+
+    shape: tuple[int, ...]
+    nbytes: int
+    make: Callable[[], _Tensor]
+
+
 class Checkpoint:
     """Tensors by name, whatever files they came from.
 
     Args:
         source: what error messages call the checkpoint, e.g. its folder.
-        weights: the tensors; a mapping may make them when they are asked for.
+        weights: the tensors.
+        config: what error messages call the model's configuration.
+        strict: whether it is an error if a model does not use all tensors.
     """
 
-    def __init__(self, source: str, weights: Mapping[str, _Tensor]) -> None:
+    def __init__(
+        self,
+        source: str,
+        weights: Mapping[str, _Tensor | Deferred],
+        *,
+        config: str = "config.json",
+        strict: bool = False,
+    ) -> None:
         self._source = source
         self._weights = weights
+        self._config = config
+        self._strict = strict
         self._used: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every tensor's name, in the order of the files."""
-        return tuple(self._weights)
+        return tuple(self.stored())
 
-    def items(self) -> Iterable[tuple[str, _Tensor]]:
-        """Every tensor with its name, in the order of the files."""
-        return self._weights.items()
+    def items(self) -> Iterator[tuple[str, _Tensor]]:
+        """Every tensor with its name, in the order of the files; each is made when it is its turn."""
+        return ((name, _made(tensor)) for name, tensor in self.stored().items())
+
+    def stored(self) -> Mapping[str, _Tensor | Deferred]:
+        """What is known of every tensor, by name in the order of the files, without making any."""
+        return self._weights
 
     def __contains__(self, name: object) -> bool:
-        return name in self._weights
+        return name in self.stored()
 
     def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
         """The tensor ``name``, which must have the shape that the model's configuration implies.
@@ -58,27 +89,33 @@ class Checkpoint:
         Raises:
             MissingTensorError: it is not there, or its shape is another.
         """
-        weight = self._weights.get(name)
-        if weight is None:
+        tensor = self._weights.get(name)
+        if tensor is None:
             raise MissingTensorError(
                 f"{self._source} lacks the tensor {name!r} of shape {shape}: "
-                "do config.json and the weights belong together?"
+                f"do {self._config} and the weights belong together?"
             )
-        if weight.shape != shape:
+        if tensor.shape != shape:
             raise MissingTensorError(
-                f"{self._source}: the tensor {name!r} has shape {weight.shape}, but config.json calls for {shape}"
+                f"{self._source}: the tensor {name!r} has shape {tensor.shape}, but by {self._config} it is {shape}"
             )
         self._used.add(name)
-        return weight
+        return _made(tensor)
 
-    def warn_of_unused(self) -> None:
-        """Tell the log, in one line, of tensors that nobody has asked for: a bias, say, that config.json leaves out."""
+    def check_unused(self) -> None:
+        """Tell, in one line, of tensors that nobody has asked for: a bias, say, that the configuration leaves out.
+
+        Raises:
+            UnsupportedModelError: there are any, and the checkpoint is strict; else it is a warning in the log.
+        """
         unused = [name for name in self.names if name not in self._used and not _NO_WEIGHT.search(name)]
-        if unused:
-            shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
-            _log.warning(
-                "%s: %d tensors are not used by a model of this configuration: %s", self._source, len(unused), shown
-            )
+        if not unused:
+            return
+        shown = ", ".join(unused[:3]) + (", …" if len(unused) > 3 else "")
+        message = f"{self._source}: {len(unused)} tensors are not used by a model of this configuration: {shown}"
+        if self._strict:
+            raise UnsupportedModelError(message)
+        _log.warning("%s", message)
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
         """The weight ``(outputs, inputs)`` of a linear layer; ``transposed``: it is stored the other way round.
@@ -96,6 +133,10 @@ class Checkpoint:
             MissingTensorError: as `get`.
         """
         return self.get(name, shape)
+
+
+def _made(tensor: _Tensor | Deferred) -> _Tensor:
+    return tensor.make() if isinstance(tensor, Deferred) else tensor
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:

@@ -3,126 +3,121 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.errors import UnsupportedModelError
-from ovgen.weights.checkpoint import Checkpoint
+from ovgen.weights.checkpoint import Checkpoint, Deferred
 from ovgen.weights.compress import compress, to_f16
 from ovgen.weights.compress_calibrated import compress_calibrated
 from ovgen.weights.compressed import Compressed
 from ovgen.weights.compression import Compression, Progress, Scheme
 from ovgen.weights.weight import FLOATS, Weight
 
-__all__ = ["CompressingCheckpoint", "Statistics", "report_exceptions", "stored_as"]
+__all__ = ["CompressingCheckpoint", "Compressor", "Statistics", "stored_as"]
 
 _log = logging.getLogger("ovgen")
 _Tensor: TypeAlias = Weight | Compressed
 
 Statistics: TypeAlias = Mapping[str, NDArray[np.float32]]
 """What the inputs x of linear layers are like, by the name of the weight: the mean of ``x^T x``,
-``(inputs, inputs)``."""
+``(inputs, inputs)``. The mapping may work them out when they are asked for."""
 
 
-class CompressingCheckpoint(Checkpoint):
-    """Another checkpoint, compressed on the way out. The memory of mapped files is given back tensor by tensor.
+class Compressor:
+    """Decides what each tensor of a model is to be stored in, and stores it so.
 
     Args:
-        checkpoint: where the tensors come from.
         compression: what is wanted.
-        statistics: of the inputs, if they were gathered.
+        statistics: of the inputs of linear layers, if they were gathered.
         progress: told each tensor.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        compression: Compression,
-        statistics: Statistics | None = None,
-        progress: Progress | None = None,
+        self, compression: Compression, statistics: Statistics | None = None, progress: Progress | None = None
     ) -> None:
-        self._inner = checkpoint
         self._compression = compression
         self._statistics = statistics or {}
         self._progress = progress
         self._misfits: list[str] = []
         self._kept: list[str] = []
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every tensor's name, in the order of the files."""
-        return self._inner.names
-
-    def items(self) -> Iterable[tuple[str, _Tensor]]:
-        """Every tensor as the other checkpoint has it."""
-        return self._inner.items()
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._inner
-
-    def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
-        """A vector: in float16 where the weights are to be that, else as it is stored.
-
-        Raises:
-            MissingTensorError: as ``Checkpoint.get``.
-        """
-        source = self._inner.get(name, shape)
+    def vector(self, name: str, source: _Tensor) -> _Tensor:
+        """In float16 where the weights are to be that, else as it is."""
         result = stored_as(None, source, name) if self._compression.weights == "f16" else source
         return self._done(name, source, result)
 
-    def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
-        """The weight of a linear layer, compressed.
+    def matrix(self, name: str, source: _Tensor, *, transposed: bool = False) -> _Tensor:
+        """The weight ``(outputs, inputs)`` of a linear layer; ``transposed``: the source is the other way round.
 
         Raises:
-            MissingTensorError: as ``Checkpoint.get``.
             UnsupportedModelError: it cannot be compressed.
         """
-        source = self._inner.get(name, shape[::-1] if transposed else shape)
-        scheme = self._compression.of_matrix(shape[1])
-        moments = self._statistics.get(name)
-        if not self._compression.fits(shape[1]):
+        columns = source.shape[0 if transposed else 1]
+        scheme = self._compression.of_matrix(columns)
+        if not self._compression.fits(columns):
             self._misfits.append(f"{name} ({scheme})")
-        result = stored_as(scheme, source, name, transposed=transposed, moments=moments)
-        return self._done(name, source, result)
+        moments = self._statistics.get(name) if scheme is not None and scheme.bits == 4 else None
+        return self._done(name, source, stored_as(scheme, source, name, transposed=transposed, moments=moments))
 
-    def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
-        """An embedding or a head, compressed.
+    def table(self, name: str, source: _Tensor, *, transposed: bool = False) -> _Tensor:
+        """An embedding or a head ``(vocabulary, hidden)``; ``transposed``: the source is the other way round.
 
         Raises:
-            MissingTensorError: as ``Checkpoint.get``.
             UnsupportedModelError: it cannot be compressed.
         """
-        source = self._inner.get(name, shape)
-        return self._done(name, source, stored_as(self._compression.of_table(shape[1]), source, name))
+        scheme = self._compression.of_table(source.shape[0 if transposed else 1])
+        return self._done(name, source, stored_as(scheme, source, name, transposed=transposed))
 
     def warn(self) -> None:
-        """Tell the log which matrices are not stored as was asked for."""
-        report_exceptions(self._misfits, self._kept)
+        """Tell the log, in a line for each reason, which matrices are not stored as was asked for."""
+        for reason, names in (
+            ("rows that groups of that size do not divide", self._misfits),
+            ("compressed already, and stored as before", self._kept),
+        ):
+            if names:
+                _log.warning("%s: %d of the matrices, %s", reason, len(names), _first(names))
 
     def _done(self, name: str, source: _Tensor, result: _Tensor) -> _Tensor:
         if isinstance(source, Weight):
             source.release()
-        elif result is source:
+        elif isinstance(result, Compressed) and result.codes is source.codes:
             self._kept.append(name)
         if self._progress is not None:
             self._progress(name, source.nbytes)
         return result
 
 
-def report_exceptions(misfits: list[str], kept: list[str]) -> None:
-    """A line of the log for each reason why matrices are stored otherwise than asked for.
+class CompressingCheckpoint(Checkpoint):
+    """Another checkpoint, compressed on the way out. The memory of mapped files is given back tensor by tensor."""
 
-    Args:
-        misfits: whose rows the groups do not divide.
-        kept: which were in as few bits already.
-    """
-    if misfits:
-        _log.warning("groups of that size do not divide the rows of %d matrices: %s", len(misfits), _first(misfits))
-    if kept:
-        _log.warning("%d matrices are compressed already and stay as they are: %s", len(kept), _first(kept))
+    def __init__(self, checkpoint: Checkpoint, compressor: Compressor) -> None:
+        self._inner = checkpoint
+        self._compressor = compressor
+
+    def stored(self) -> Mapping[str, _Tensor | Deferred]:
+        """What is known of every tensor, as the other checkpoint has it."""
+        return self._inner.stored()
+
+    def check_unused(self) -> None:
+        """As ``Checkpoint.check_unused``, of what was asked for here."""
+        self._inner.check_unused()
+
+    def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
+        """A vector; see `Compressor`. Errors are those of ``Checkpoint.get``."""
+        return self._compressor.vector(name, self._inner.get(name, shape))
+
+    def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
+        """The weight of a linear layer; see `Compressor`. Errors are those of both."""
+        source = self._inner.get(name, shape[::-1] if transposed else shape)
+        return self._compressor.matrix(name, source, transposed=transposed)
+
+    def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
+        """An embedding or a head; see `Compressor`. Errors are those of both."""
+        return self._compressor.table(name, self._inner.get(name, shape))
 
 
 def _first(names: list[str]) -> str:
@@ -156,6 +151,8 @@ def stored_as(
         source, transposed = (source.transposed() if transposed else source), False
         if scheme is not None and source.bits <= scheme.bits:
             return source
+        if source.flipped:  # blocks of rows would cut through its groups
+            source = Weight(np.ascontiguousarray(source.to_f32()), "F32")
     elif source.dtype not in FLOATS or (scheme is None and source.dtype == "F16"):
         return source.transposed() if transposed else source
     if scheme is not None:

@@ -14,7 +14,8 @@ Precision: TypeAlias = Literal["f16", "int8", "int4"]
 """What weights can be stored in."""
 
 Progress: TypeAlias = Callable[[str, int], None]
-"""Told each tensor that is done: its name, and how many bytes of the source it took."""
+"""Told each piece of work that is done: what it was, and its size. Of a compression, the name of a tensor and how many
+bytes of the source it took."""
 
 _INT4_GROUP = 128  # what optimum-intel and NNCF take
 _SMALLEST_GROUP = 16

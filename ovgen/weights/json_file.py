@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ovgen.errors import CorruptFileError, ModelNotFoundError
 
-__all__ = ["parse_object", "read_json"]
+__all__ = ["Config", "parse_object", "read_json"]
+
+
+class Config(dict[str, Any]):
+    """The object of a ``config.json``, or what stands for it, which knows what error messages call it.
+
+    Attributes:
+        source: that name, a path say.
+    """
+
+    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+        super().__init__(values)
+        self.source = source
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ class Weight:
     """A tensor and what its numbers mean.
 
     Attributes:
-        array: the numbers, row-major, of ``DTYPES[dtype]``. A view into a memory-mapped file keeps the
-            mapping alive by itself; it may be written to, and the file never changes (copy on write).
+        array: the numbers, of ``DTYPES[dtype]``; row-major, but for the transpose of what lies in a file. A view
+            into a memory-mapped file keeps the mapping alive by itself; it may be written to, and the file never
+            changes (copy on write).
         dtype: the tag in ``DTYPES``, needed because bfloat16 is held as uint16.
         file: the file that ``array`` is a view of, if it is one.
         offset: where in ``file`` the first byte lies.
@@ -67,11 +68,12 @@ class Weight:
         return self.array.astype(np.float32, copy=False)
 
     def transposed(self) -> Weight:
-        """The same numbers with the axes reversed, copied into row-major order; not a view of a file."""
-        turned = Weight(np.ascontiguousarray(self.array.T), self.dtype)
-        if not np.may_share_memory(turned.array, self.array):  # the file's pages are not needed, too
-            self.release()
-        return turned
+        """The same numbers with the axes reversed, in row-major order: a copy, unless they lie so already."""
+        turned = np.ascontiguousarray(self.array.T)
+        if np.may_share_memory(turned, self.array):
+            return replace(self, array=turned)
+        self.release()  # the file's pages are not needed, too
+        return Weight(turned, self.dtype)
 
     def release(self) -> None:
         """Let the system take back the memory of a mapped file's pages; whoever reads on gets them again.

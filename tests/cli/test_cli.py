@@ -218,6 +218,21 @@ def test_ctrl_c_ends_generate_within_a_step_and_without_a_traceback() -> None:
     assert b"interrupted" in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP] if sys.platform != "win32" else [])
+def test_a_conversion_that_is_told_to_end_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; import openvino as ov; from ovgen.cli import main; "
+        f"ov.save_model = lambda *_, **__: os.kill(os.getpid(), {number.value}); "
+        "sys.exit(main(['convert', *sys.argv[1:]]))"
+    )
+    command = [sys.executable, "-c", program, str(ovgen.bundled_model()), str(tmp_path / "ir")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + number
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="cp1252"))
 

@@ -13,12 +13,12 @@ import openvino.opset15 as op
 import pytest
 from numpy.typing import NDArray
 
-from ovgen.errors import UnsupportedModelError
+from ovgen.errors import ModelError, UnsupportedModelError
 from ovgen.graph import build_model, estimate_size, read_config, read_ir, save_ir
 from ovgen.graph.compressed import decompressed, stored_matrix
 from ovgen.graph.passes import compress_model, compressed_size, to_paged
 from ovgen.graph.passes.compress import stored_matrices
-from ovgen.runtime.calibration import gather_statistics
+from ovgen.runtime.calibration import Calibration
 from ovgen.runtime.windows import attention_windows
 from ovgen.weights import Checkpoint, Compressed, Compression, Weight, open_checkpoint
 from tests.graph.tools import build, compile_exact
@@ -211,7 +211,7 @@ def test_statistics_are_those_of_the_inputs_and_help(folder_of: FolderOf) -> Non
     folder = folder_of("gpt2")
     model, rng = build(folder), np.random.default_rng(0)
     texts = rng.integers(0, 300, (40, 100))
-    statistics = gather_statistics(model, texts.tolist())
+    statistics = Calibration(model, texts.tolist())
     assert len(statistics) == 12
     matrices = {m.name: m for m in stored_matrices(model) if not m.table}
     assert statistics.keys() == matrices.keys()
@@ -227,6 +227,41 @@ def test_statistics_are_those_of_the_inputs_and_help(folder_of: FolderOf) -> Non
     )
     errors = [np.square(logits(m, ids) - exact).mean() for m in (plain, calibrated)]
     assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_statistics_are_the_same_whatever_memory_they_may_take(variant: str, folder_of: FolderOf) -> None:
+    model, texts = build(folder_of(variant)), [list(range(5, 60)), list(range(100, 130))]
+    at_once, told = Calibration(model, texts), list[tuple[str, int]]()
+    in_groups = Calibration(model, texts, budget=2 * 5 * 64 * 64 * 4)
+    in_groups.progress = lambda *args: told.append(args)
+    assert at_once.tokens == 85
+    assert list(at_once) == list(in_groups)
+    for name in in_groups:
+        assert np.array_equal(in_groups[name], at_once[name])
+    assert sum(size for _, size in told) == in_groups.tokens > 3 * at_once.tokens
+    count = len(told)
+    assert in_groups[name] is in_groups[name]
+    assert len(told) == count
+
+
+def test_groups_take_turns_without_running_the_text_again(folder_of: FolderOf) -> None:
+    told: list[tuple[str, int]] = []
+    statistics = Calibration(build(folder_of("gpt2")), [[1, 2]], budget=1)
+    statistics.progress = lambda *args: told.append(args)
+    first, second, third, *_ = statistics
+    for name in (first, second, first, second, third, second, third):
+        statistics[name]
+    assert [what for what, _ in told] == ["1 of 12", "2 of 12", "3 of 12"]
+
+
+def test_a_text_that_a_model_cannot_compute_is_an_error(folder_of: FolderOf) -> None:
+    tensors: dict[str, Weight | Compressed] = dict(open_checkpoint(folder_of("gpt2")).items())
+    name = "transformer.h.1.ln_2.weight"
+    tensors[name] = Weight(np.full(tensors[name].shape, np.inf, np.float32), "F32")
+    model = build_model(read_config(folder_of("gpt2")), Checkpoint("here", tensors))
+    with pytest.raises(ModelError, match=r"calibration text, the input of 'transformer\.h\.1\.mlp\.c_fc\.weight'"):
+        Calibration(model, [[1, 2, 3]])["transformer.h.0.attn.c_attn.weight"]
 
 
 def _embedded(weights: Checkpoint, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -268,8 +303,58 @@ def test_scales_that_are_not_of_rows_are_left_alone(shape: tuple[int, ...]) -> N
     assert stored_matrix(weight.output(0)) is None
 
 
-def test_matrices_that_are_stored_the_other_way_round_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    weight = op.constant(np.ones((64, 64), np.float32))
-    weight.set_friendly_name("conv1d")
-    compress_model(model_of(weight, transposed=False), COMPRESSIONS["int4"])
-    assert "1 matrices stay as they are, being stored (inputs, outputs): conv1d" in caplog.text
+@pytest.mark.parametrize("kind", COMPRESSIONS)
+def test_weights_that_are_stored_the_other_way_round_are_turned(kind: str) -> None:
+    matrices = np.random.default_rng(0).standard_normal((2, 64, 64)).astype(np.float32)
+    models = [
+        model_of(
+            *(op.constant(np.ascontiguousarray(m.T if transposed else m)) for m in matrices), transposed=transposed
+        )
+        for transposed in (True, False)
+    ]
+    sizes = [compressed_size(model, COMPRESSIONS[kind]) for model in models]
+    for model in models:
+        compress_model(model, COMPRESSIONS[kind])
+    turned, straight = ([m.value for m in stored_matrices(model)] for model in models)
+    assert len(turned) == 4
+    for one, other in zip(turned, straight, strict=True):
+        assert one.dtype == other.dtype
+        assert np.array_equal(one.to_f32(), other.to_f32())
+    assert sizes == [sum(value.nbytes for value in turned)] * 2
+    found = [compile_exact(model)(np.arange(20)[None])[0] for model in models]
+    assert np.array_equal(*found)
+
+
+def test_statistics_of_weights_stored_the_other_way_round_are_found() -> None:
+    matrix = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    weights = [op.constant(matrix), op.constant(matrix + 1)]
+    for weight in weights:
+        weight.set_friendly_name("w")
+    statistics = Calibration(model_of(*weights, transposed=False), [list(range(64))])
+    np.testing.assert_allclose(statistics["w"], np.eye(64) / 64, atol=1e-7)  # of the embeddings, which are unit vectors
+    np.testing.assert_allclose(statistics["w_2"], matrix.T @ matrix / 64, rtol=1e-4, atol=1e-5)
+
+
+def test_a_constant_taken_both_ways_round_is_stored_twice() -> None:
+    matrix = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    shared = op.constant(matrix)
+    x = op.parameter([-1, 64], ov.Type.f32, name="input_ids")
+    y = op.matmul(op.relu(op.matmul(x, shared, False, False)), shared, False, True)
+    y.output(0).set_names({"logits"})
+    model = ov.Model([op.result(y)], [x], "both")
+    compress_model(model, COMPRESSIONS["int8"])
+    assert len(stored_matrices(model)) == 2
+    inputs = np.random.default_rng(1).standard_normal((5, 64)).astype(np.float32)
+    exact = np.maximum(inputs @ matrix, 0) @ matrix.T
+    assert np.abs(compile_exact(model)(inputs)[0] - exact).max() < 0.03 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("constant", [np.ones((64, 64), np.float32), np.ones((1, 64), np.float32)])
+def test_constants_that_are_no_tables_stay(constant: NDArray[np.float32]) -> None:
+    """Columns are looked up in the first, and the second is a row, such as RoPE's frequencies."""
+    x = op.parameter([-1, -1, 1], ov.Type.f32)
+    ids = op.parameter([2], ov.Type.i64)
+    node = op.constant(constant)
+    y = op.matmul(x, node, False, False) if len(constant) == 1 else op.gather(node, ids, op.constant(np.int64(1)))
+    y.output(0).set_names({"logits"})
+    assert stored_matrices(ov.Model([op.result(y)], [x, ids], "no table")) == []

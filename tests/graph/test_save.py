@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError, CorruptFileError, ModelNotFoundError, UnsupportedModelError
-from ovgen.graph import read_config, read_ir, save_ir
+from ovgen.graph import read_config, read_ir, remove_leftovers, save_ir
 from tests.graph.tools import build, compile_exact
 
 FolderOf = Callable[[str], Path]
@@ -133,6 +135,49 @@ def test_the_old_model_comes_back_if_the_new_one_cannot_take_its_place(
         save_ir(model, copied, force=True)
     assert (copied / "openvino_model.bin").read_bytes() == before
     assert [path.name for path in copied.parent.iterdir()] == ["copied"]
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from ovgen.graph.staging import staging
+with staging(Path(sys.argv[1])) as folder:
+    (folder / "new").mkdir()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def write_aside(folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process that is writing, and its folder."""
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def test_leftovers_go_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    foreign = tmp_path / ".mine.abcdefgh"
+    foreign.mkdir()
+    (process, left), (living, live) = write_aside(tmp_path / "ir"), write_aside(tmp_path / "ir")
+    process.kill()
+    process.communicate()
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == {foreign, live}
+    living.kill()
+    living.communicate()
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == {foreign}
+    assert left != live
+
+
+def test_what_was_put_aside_by_a_killed_process_comes_back(copied: Path) -> None:
+    process, left = write_aside(copied)
+    os.replace(copied, left / "old")
+    process.kill()
+    process.communicate()
+    remove_leftovers(copied.parent)
+    assert list(copied.parent.iterdir()) == [copied]
+    assert read_ir(copied)
 
 
 def test_absent_ir(tmp_path: Path) -> None:

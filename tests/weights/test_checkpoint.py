@@ -53,7 +53,7 @@ def test_missing_tensor_names_what_is_wanted(tmp_path: Path) -> None:
 
 def test_another_shape_names_both(tmp_path: Path) -> None:
     save_file({"a": np.zeros(2, np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(MissingTensorError, match=r"'a' has shape \(2,\), but config.json calls for \(3,\)"):
+    with pytest.raises(MissingTensorError, match=r"'a' has shape \(2,\), but by config.json it is \(3,\)"):
         open_checkpoint(tmp_path).get("a", (3,))
 
 

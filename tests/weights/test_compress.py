@@ -18,13 +18,14 @@ from ovgen.weights import (
     Compressed,
     CompressingCheckpoint,
     Compression,
+    Compressor,
     Scheme,
     Weight,
     open_checkpoint,
-    stored_as,
 )
 from ovgen.weights.compress import compress, to_f16, to_halves
 from ovgen.weights.compress_calibrated import compress_calibrated
+from ovgen.weights.compressing import stored_as
 
 F32 = NDArray[np.float32]
 SCHEMES = [(bits, symmetric) for bits in (8, 4) for symmetric in (False, True)]
@@ -241,12 +242,27 @@ def test_what_has_fewer_bits_already_stays() -> None:
     assert np.allclose(half.to_f32(), four.to_f32(), rtol=2**-11)
 
 
+def test_groups_along_the_outputs_are_left_or_stored_anew(caplog: pytest.LogCaptureFixture) -> None:
+    matrix = np.random.default_rng(7).standard_normal((16, 64)).astype(np.float32)
+    eight = compressed(matrix, Scheme(8, 32, True))  # (inputs, outputs)
+    compressor = Compressor(Compression(weights="int8"))
+    left = compressor.matrix("w", eight, transposed=True)
+    assert isinstance(left, Compressed)
+    assert left.codes is eight.codes
+    compressor.warn()
+    assert "stored as before: 1 of the matrices, w" in caplog.text
+    again = Compressor(Compression(weights="int4", group_size=16)).matrix("w", eight, transposed=True)
+    assert again.dtype == "u4"
+    assert np.abs(again.to_f32() - matrix.T).max() < np.abs(matrix).max() / 8
+
+
 def test_a_checkpoint_compresses_what_is_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(6)
     names = {"embed": (40, 172), "up": (64, 128), "down": (20, 172), "norm": (128,)}
     inner = Checkpoint("here", {name: weight(rng.standard_normal(s).astype("f4")) for name, s in names.items()})
     seen: list[tuple[str, int]] = []
-    told = CompressingCheckpoint(inner, Compression(weights="int4"), progress=lambda *args: seen.append(args))
+    compressor = Compressor(Compression(weights="int4"), progress=lambda *args: seen.append(args))
+    told = CompressingCheckpoint(inner, compressor)
     kinds = [told.table("embed", (40, 172)), told.matrix("up", (128, 64), transposed=True)]
     kinds += [told.matrix("down", (20, 172)), told.get("norm", (128,))]
     assert [(kind.dtype, kind.shape) for kind in kinds] == [
@@ -257,8 +273,8 @@ def test_a_checkpoint_compresses_what_is_asked_for(caplog: pytest.LogCaptureFixt
     ]
     assert seen == [("embed", 40 * 172 * 4), ("up", 64 * 128 * 4), ("down", 20 * 172 * 4), ("norm", 512)]
     assert not caplog.text
-    told.warn()
-    assert "do not divide the rows of 1 matrices: down (INT8, 172 to a group)" in caplog.text
+    compressor.warn()
+    assert "groups of that size do not divide: 1 of the matrices, down (INT8, 172 to a group)" in caplog.text
 
 
 def test_pages_of_a_mapped_file_are_given_back_and_can_be_read_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ovgen.weights import Compressed, Weight
 from ovgen.weights.gguf.blocks import KINDS, OTHER_KINDS, load
 
+POOL = ThreadPoolExecutor(2)
 CODES = {kind.name: code for code, kind in KINDS.items()}
 BLOCKS = [kind.name for kind in KINDS.values() if kind.unpack is not None]
 GROUPS = {"Q8_0": ("i8", 32), "Q4_0": ("i4", 32), "Q4_1": ("u4", 32), "Q5_0": ("i8", 32), "Q5_1": ("u8", 32)}
@@ -39,7 +41,7 @@ def reference(name: str, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def repacked(name: str, raw: NDArray[np.uint8]) -> Compressed:
     size, nbytes = GGML_QUANT_SIZES[Stored(CODES[name])]
-    loaded = load(raw.reshape(-1), KINDS[CODES[name]], (len(raw), raw.shape[1] // nbytes * size))
+    loaded = load(raw.reshape(-1), KINDS[CODES[name]], (len(raw), raw.shape[1] // nbytes * size), POOL)
     assert isinstance(loaded, Compressed)
     return loaded
 
@@ -99,7 +101,7 @@ def test_steps_that_vanish_beside_the_offset(name: str, step: float) -> None:
 def test_blocks_that_are_no_matrix_become_numbers(name: str) -> None:
     raw = blocks(name, 6, 512)
     for shape in ((6 * 512,), (2, 3, 512)):
-        loaded = load(raw.reshape(-1), KINDS[CODES[name]], shape)
+        loaded = load(raw.reshape(-1), KINDS[CODES[name]], shape, POOL)
         assert isinstance(loaded, Weight)
         assert loaded.shape == shape
         allowed = tolerance(name, raw)

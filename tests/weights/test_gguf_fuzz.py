@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovgen.errors import MissingTensorError
+from ovgen.graph import build_model
 from ovgen.text.gguf import end_token_ids, from_gguf
 from ovgen.weights.gguf import gguf_checkpoint, gguf_config, read_gguf
 from tests import tiny_gguf
@@ -20,7 +22,7 @@ from tests.shared_data import SHARED, needs_shared
 from tests.text.gguf_toys import byte_level, sentencepiece
 from tests.tiny_models import make
 from tests.weights.gguf_bytes import ARRAY, BOOL, F32, I32, I64, STRING, U32, encode
-from tests.weights.test_gguf_models import EMBEDDING, LLAMA
+from tests.weights.test_gguf_models import EMBEDDING, LLAMA, numbered
 
 STORIES = SHARED / "stories260K" / "stories260K-f32.v1.gguf"
 
@@ -110,6 +112,60 @@ def test_any_value_of_any_key(tokenizer: Callable[[], dict[str, tuple[int, Any]]
         for value in ODD:
             path.write_bytes(encode({**metadata, key: value}, [EMBEDDING]))
             reads_or_raises(read_all, path)
+
+
+# What is there beside the keys that all architectures share; the names without the architecture's.
+OWN: dict[str, dict[str, tuple[int, Any]]] = {
+    "qwen2": {},
+    "qwen3": {"attention.key_length": (U32, 4)},
+    "gpt2": {"attention.layer_norm_epsilon": (F32, 1e-5)},
+    "phi3": {
+        "attention.sliding_window": (U32, 8),
+        "rope.scaling.type": (STRING, "longrope"),
+        "rope.scaling.attn_factor": (F32, 1.2),
+        "rope.scaling.original_context_length": (U32, 32),
+        "rope.dimension_count": (U32, 4),
+    },
+    "gemma2": {
+        "attention.sliding_window": (U32, 8),
+        "attention.scale": (F32, 0.5),
+        "attn_logit_softcapping": (F32, 50.0),
+        "final_logit_softcapping": (F32, 30.0),
+    },
+    "gemma3": {
+        "attention.sliding_window": (U32, 8),
+        "attention.sliding_window_pattern": (ARRAY, (BOOL, [True])),
+        "rope.freq_base": (F32, 1e6),
+        "rope.freq_base_swa": (F32, 1e4),
+        "rope.scaling.type": (STRING, "linear"),
+        "rope.scaling.factor": (F32, 8.0),
+    },
+}
+
+
+@pytest.mark.parametrize("architecture", OWN)
+def test_any_value_of_any_key_of_an_architecture(architecture: str, tmp_path: Path) -> None:
+    """The configuration that comes of it is read, too, as that of a Hugging Face folder."""
+
+    def build(path: Path) -> None:
+        model = read_gguf(path)
+        build_model(gguf_config(model), gguf_checkpoint(model))
+
+    path = tmp_path / "model.gguf"
+    common = {key.removeprefix("llama."): value for key, value in LLAMA.items() if key != "general.architecture"}
+    metadata = {f"{architecture}.{key}": value for key, value in {**common, **OWN[architecture]}.items()}
+    metadata["general.architecture"] = (STRING, architecture)
+    if architecture == "gpt2":
+        del metadata["gpt2.attention.layer_norm_rms_epsilon"]
+    factors = ("rope_factors_short.weight", "rope_factors_long.weight") if architecture == "phi3" else ()
+    tensors = [EMBEDDING, *map(numbered, factors)]
+    path.write_bytes(encode(metadata, tensors))
+    with pytest.raises(MissingTensorError, match=r"model.gguf lacks the tensor"):
+        build(path)  # all of the metadata are good, that is
+    for key in metadata:
+        for value in (*ODD, (ARRAY, (BOOL, [True] * 400)), (ARRAY, (I32, [2**31 - 1]))):
+            path.write_bytes(encode({**metadata, key: value}, tensors))
+            reads_or_raises(build, path)
 
 
 @fuzz

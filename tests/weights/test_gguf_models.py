@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import openvino as ov
@@ -16,10 +18,10 @@ from gguf import GGUFReader, quants
 from numpy.typing import NDArray
 
 from ovgen.errors import CorruptFileError, MissingTensorError, ModelError, UnsupportedModelError
-from ovgen.graph import build_model
-from ovgen.graph.constants import weight_node
-from ovgen.weights import Checkpoint, Compressed, Weight, open_checkpoint
-from ovgen.weights.gguf import gguf_checkpoint, gguf_config, read_gguf
+from ovgen.graph import build_model, estimate_size
+from ovgen.graph.constants import Constants, weight_node
+from ovgen.weights import Checkpoint, Compressed, Compression, Weight, open_checkpoint
+from ovgen.weights.gguf import GGUF, gguf_checkpoint, gguf_config, read_gguf
 from tests import tiny_gguf
 from tests.graph.test_logits import golden, infer
 from tests.graph.tools import compile_exact
@@ -109,14 +111,95 @@ def test_matrices_of_gpt2_are_the_file_s_own(folder_of: Callable[[str], Path], t
     stored = model.load("blk.0.ffn_up.weight")
     assert isinstance(turned, Weight)
     assert isinstance(stored, Weight)
-    assert np.shares_memory(turned.transposed().array, stored.array)
+    back = turned.transposed()
+    assert np.shares_memory(back.array, stored.array)
+    assert (back.file, back.offset) == (stored.file, stored.offset)
 
 
-def test_nothing_is_repacked_before_a_tensor_is_asked_for(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    model = read_gguf(tiny_gguf.write(folder_of("llama"), tmp_path / "model.gguf", "Q4_0"))
+def test_bfloat16_of_gpt2_is_mapped(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """The constant is what lies in the file: a change of the file, which is mapped, shows."""
+    path = tiny_gguf.write(folder_of("gpt2-bf16"), tmp_path / "model.gguf")
+    name = "transformer.h.0.mlp.c_fc.weight"
+    matrix = Constants(gguf_checkpoint(read_gguf(path))).matrix(name, (256, 64), transposed=True)
+    constant = matrix.input_value(0).get_node()
+    stored = read_gguf(path).tensors["blk.0.ffn_up.weight"]
+    with path.open("r+b") as file:
+        file.seek(stored.begin)
+        file.write(np.arange(64, dtype="<u2").tobytes())
+    assert constant.get_output_shape(0) == [256, 64]
+    assert constant.data.view(np.uint16)[0].tolist() == list(range(64))
+
+
+def test_bfloat16_that_lies_otherwise_in_its_file_is_turned(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    stored = read_gguf(tiny_gguf.write(folder_of("gpt2-bf16"), tmp_path / "model.gguf")).load(
+        "blk.0.attn_output.weight"
+    )
+    assert isinstance(stored, Weight)
+    square, column = replace(stored, array=stored.array.T), replace(stored, array=stored.array[:1].T)
+    constants = Constants(Checkpoint("here", {"square": square, "column": column}))
+    for node, expected in (
+        (constants.get("square", (64, 64)), stored.array.T),
+        (constants.matrix("column", (1, 64), transposed=True), stored.array[:1]),
+    ):
+        np.testing.assert_array_equal(node.input_value(0).get_node().data.view(np.uint16), expected)
+
+
+@pytest.mark.parametrize(
+    ("variant", "stored"), [("llama", "Q4_1"), ("llama", "BF16"), ("gpt2", "Q5_0"), ("gpt2", "BF16"), ("gemma2", "F16")]
+)
+def test_what_is_known_of_a_tensor_before_it_is_made(
+    variant: str, stored: str, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = gguf_checkpoint(read_gguf(tiny_gguf.write(folder_of(variant), tmp_path / "model.gguf", stored)))
+    known = {name: (each.shape, each.nbytes) for name, each in checkpoint.stored().items()}
+    assert known == {name: (each.shape, each.nbytes) for name, each in checkpoint.items()}
+
+
+@pytest.mark.parametrize("compression", [None, Compression(weights="int8")])
+def test_tensors_are_made_one_at_a_time_and_not_kept(
+    compression: Compression | None, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = read_gguf(tiny_gguf.write(folder_of("llama"), tmp_path / "model.gguf", "Q8_0"))
     checkpoint = gguf_checkpoint(model)
-    one, other = (dict(checkpoint.items())["model.layers.0.mlp.up_proj.weight"] for _ in range(2))
-    assert one is other, "and each of them once"
+    name, shape = "model.layers.0.mlp.up_proj.weight", (96, 64)
+    with mock.patch.object(GGUF, "load", autospec=True, side_effect=GGUF.load) as load:
+        estimate_size(checkpoint, compression)
+        constants = Constants(checkpoint)
+        assert load.call_count == 0
+        constants.matrix(name, shape)
+        assert [call.args[1] for call in load.call_args_list] == ["blk.0.ffn_up.weight"]
+    assert checkpoint.get(name, shape) is not checkpoint.get(name, shape)
+
+
+@pytest.mark.parametrize("name", ["blk.1.attn_norm.bias", "output_norm.bias", "blk.9.attn_norm.weight"])
+def test_tensors_that_the_model_does_not_use(name: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    """llama.cpp does not load such files either."""
+    model = read_gguf(tiny_gguf.write(folder_of("llama"), tmp_path / "model.gguf", more=[name]))
+    with pytest.raises(UnsupportedModelError, match=r"model.gguf: 1 tensors are not used by a model of this config"):
+        build_model(gguf_config(model), gguf_checkpoint(model))
+
+
+@pytest.mark.parametrize("lacking", ["blk.1.attn_q", "blk.0.attn_output", "blk.0.ffn_gate", "blk.1.ffn_down"])
+def test_biases_that_some_layers_lack(lacking: str, folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    group = ("ffn_gate", "ffn_up", "ffn_down") if "ffn" in lacking else ("attn_q", "attn_k", "attn_v", "attn_output")
+    names = [f"blk.{layer}.{module}.bias" for layer in range(3) for module in group]
+    names.remove(f"{lacking}.bias")
+    with pytest.raises(UnsupportedModelError, match=rf"only some of .* have a bias: there is no {lacking}\.bias"):
+        gguf_config(read_gguf(tiny_gguf.write(folder_of("llama"), tmp_path / "model.gguf", more=names)))
+
+
+def test_what_does_not_fit_names_the_file(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    model = read_gguf(tiny_gguf.write(folder_of("llama"), tmp_path / "model.gguf"))
+    config, checkpoint = gguf_config(model), gguf_checkpoint(model)
+    config["rope_scaling"] = {"rope_type": "other"}
+    with pytest.raises(UnsupportedModelError, match=r"model\.gguf, metadata .*: rope_scaling\.rope_type='other'"):
+        build_model(config, checkpoint)
+    config["rope_scaling"], config["num_key_value_heads"] = None, 3
+    with pytest.raises(CorruptFileError, match=r"model\.gguf, metadata by the names of config\.json: num_key_value"):
+        build_model(config, checkpoint)
+    config["num_key_value_heads"], config["vocab_size"] = 2, 301
+    with pytest.raises(MissingTensorError, match=r"has shape \(300, 64\), but by its metadata it is \(301, 64\)"):
+        build_model(config, checkpoint)
 
 
 LLAMA: dict[str, tuple[int, Any]] = {
@@ -267,4 +350,4 @@ def test_queries_that_do_not_divide_into_heads(tmp_path: Path) -> None:
     config(tmp_path, {}, ("blk.0.attn_q.weight", [8, 6], 0, bytes(192)))
     checkpoint = gguf_checkpoint(read_gguf(tmp_path / "model.gguf"))
     with pytest.raises(CorruptFileError, match=r"'blk.0.attn_q.weight' of shape \(6, 8\) does not fit"):
-        checkpoint.get("model.embed_tokens.weight", (4, 8))
+        checkpoint.get("model.layers.0.self_attn.q_proj.weight", (6, 8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 import openvino as ov
@@ -10,9 +10,7 @@ import openvino as ov
 from ovgen.graph.compressed import stored_matrix
 from ovgen.graph.constants import weight_node
 from ovgen.graph.passes.rows import head_input
-from ovgen.weights import Compressed, Compression, Progress, Statistics, Weight, report_exceptions, stored_as
-
-_log = logging.getLogger("ovgen")
+from ovgen.weights import Compressed, Compression, Compressor, Progress, Statistics, Weight
 
 __all__ = ["StoredMatrix", "compress_model", "compressed_size", "stored_matrices"]
 
@@ -22,16 +20,24 @@ class StoredMatrix:
     """A matrix of a model: an embedding, the head, or the weight of a linear layer.
 
     Attributes:
-        name: of the constant.
-        value: ``(rows, columns)``.
+        name: of the constant, with a number if another one is called so, too.
+        value: ``(outputs, inputs)`` or ``(vocabulary, hidden)``; the other way round if it is ``transposed``.
+        transposed: whether MatMuls take the constant as it is, ``(inputs, outputs)``.
         uses: the inputs of Gather and MatMul operations that it goes to.
         table: whether it is an embedding or the head.
     """
 
     name: str
     value: Weight | Compressed
+    transposed: bool = False
     uses: list[ov.Input] = field(default_factory=list)
     table: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(outputs, inputs)`` or ``(vocabulary, hidden)``."""
+        rows, columns = self.value.shape
+        return (columns, rows) if self.transposed else (rows, columns)
 
 
 def compress_model(
@@ -44,7 +50,8 @@ def compress_model(
     """Compress the embeddings, the head and the linear layers of a causal LM, in place.
 
     What is stored in fewer bits already stays; what is compressed to 8 bits is decompressed to be stored in 4. Vectors
-    keep their precision. Constants that several operations share stay shared.
+    keep their precision. Constants that several operations share stay shared. Weights ``(inputs, outputs)`` are
+    transposed, because groups lie along the inputs, and plugins take them so only as rows.
 
     Args:
         model: the causal LM form.
@@ -55,67 +62,72 @@ def compress_model(
     Raises:
         UnsupportedModelError: a matrix cannot be compressed.
     """
-    misfits, kept = [], []
+    compressor = Compressor(compression, statistics, progress)
     matrices = stored_matrices(model)
     while matrices:
         matrix = matrices.pop(0)  # its memory is free when it has been replaced
-        columns = matrix.value.shape[1]
-        scheme = compression.of_table(columns) if matrix.table else compression.of_matrix(columns)
-        if not matrix.table and not compression.fits(columns):
-            misfits.append(f"{matrix.name} ({scheme})")
-        moments = None if statistics is None or matrix.table else statistics.get(matrix.name)
-        value = stored_as(scheme, matrix.value, matrix.name, moments=moments)
-        if value is matrix.value and isinstance(value, Compressed):
-            kept.append(matrix.name)
-        elif value is not matrix.value:
-            node = weight_node(matrix.name, value)
-            for port in matrix.uses:
-                port.replace_source_output(node.output(0))
-        if progress is not None:
-            progress(matrix.name, matrix.value.nbytes)
-    report_exceptions(misfits, kept)
-    left = _stored_the_other_way_round(model)
-    if left:
-        _log.warning("%d matrices stay as they are, being stored (inputs, outputs): %s", len(left), ", ".join(left[:3]))
+        store = compressor.table if matrix.table else compressor.matrix
+        value = store(matrix.name, matrix.value, transposed=matrix.transposed)
+        as_it_was = value is matrix.value or (isinstance(value, Compressed) and value.flipped)
+        if not as_it_was:
+            _replace(matrix, value)
+    compressor.warn()
     model.validate_nodes_and_infer_types()
 
 
-def _stored_the_other_way_round(model: ov.Model) -> list[str]:
-    """Names of weights that MatMuls take as they are, not transposed: their groups would lie along the outputs."""
-    matmuls = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
-    stored = (stored_matrix(n.input_value(1)) for n in matmuls if not n.get_attributes()["transpose_b"])
-    return [matrix[0] for matrix in stored if matrix is not None]
+def _replace(matrix: StoredMatrix, value: Weight | Compressed) -> None:
+    """Put ``(outputs, inputs)`` in the place of a matrix."""
+    node = weight_node(matrix.name, value)
+    for port in matrix.uses:
+        port.replace_source_output(node.output(0))
+        if matrix.transposed:
+            port.get_node().set_attribute("transpose_b", True)
 
 
 def compressed_size(model: ov.Model, compression: Compression) -> int:
     """How many bytes the matrices of a model will take; what cannot be compressed further counts as it is."""
     return sum(
-        compression.bytes_of(*matrix.value.shape, table=matrix.table)
+        compression.bytes_of(*matrix.shape, table=matrix.table)
         if compression.weights == "f16"
-        else min(matrix.value.nbytes, compression.bytes_of(*matrix.value.shape, table=matrix.table))
+        else min(matrix.value.nbytes, compression.bytes_of(*matrix.shape, table=matrix.table))
         for matrix in stored_matrices(model)
     )
 
 
 def stored_matrices(model: ov.Model) -> list[StoredMatrix]:
-    """The matrices of a causal LM, in the order in which they are used."""
-    found: dict[str, StoredMatrix] = {}
+    """The matrices of a causal LM, in the order in which they are used.
+
+    As in NNCF, whatever rows are looked up in is an embedding, such as the table of GPT-2's positions; and a constant
+    that a MatMul takes is the weight of a linear layer. A constant that is taken both ways round counts twice.
+    """
+    found: dict[tuple[str, bool], StoredMatrix] = {}
+    names: Counter[str] = Counter()
     head = head_input(model).get_node().get_name()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
-        if kind == "Gather":
-            port = node.input(0)
-        elif kind == "MatMul" and node.get_attributes()["transpose_b"]:
-            port = node.input(1)
+        if kind == "MatMul":
+            port, transposed = node.input(1), not node.get_attributes()["transpose_b"]
+        elif kind == "Gather" and _looks_up_rows(node):
+            port, transposed = node.input(0), False
         else:
             continue
         stored = stored_matrix(port.get_source_output())
-        if stored is not None:
-            constant = _constant(port.get_source_output().get_node())  # its own name: friendly ones need not differ
-            matrix = found.setdefault(constant.get_name(), StoredMatrix(*stored))
-            matrix.uses.append(port)
-            matrix.table |= kind == "Gather" or node.get_name() == head
+        if stored is None or 1 in stored[1].shape:  # the frequencies of RoPE, say
+            continue
+        name, value = stored
+        key = _constant(port.get_source_output().get_node()).get_name(), transposed  # friendly names need not differ
+        if key not in found:
+            names[name] += 1
+            number = names[name]
+            found[key] = StoredMatrix(name if number == 1 else f"{name}_{number}", value, transposed)
+        found[key].uses.append(port)
+        found[key].table |= kind == "Gather" or node.get_name() == head
     return list(found.values())
+
+
+def _looks_up_rows(gather: ov.Node) -> bool:
+    axis = gather.input_value(2).get_node()
+    return bool(axis.get_type_name() == "Constant" and axis.data.item() == 0)
 
 
 def _constant(node: ov.Node) -> ov.Node:

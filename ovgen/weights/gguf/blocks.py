@@ -17,6 +17,7 @@ https://github.com/ggml-org/ggml; n below is the number of blocks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeAlias
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from ovgen.weights.compressed import Compressed
 from ovgen.weights.weight import Weight
 
-__all__ = ["KINDS", "OTHER_KINDS", "Kind", "load"]
+__all__ = ["KINDS", "OTHER_KINDS", "Kind", "load", "loaded_size"]
 
 _Bytes: TypeAlias = NDArray[Any]  # of uint8, which numpy's stubs lose with every shift
 _Blocks: TypeAlias = NDArray[Any]
@@ -60,29 +61,43 @@ class Kind:
     unpack: Callable[[_Blocks], _Groups] | None = None
 
 
-def load(raw: _Bytes, kind: Kind, shape: tuple[int, ...]) -> Weight | Compressed:
+def load(raw: _Bytes, kind: Kind, shape: tuple[int, ...], pool: Executor) -> Weight | Compressed:
     """The tensor of ``shape`` whose bytes are ``raw``: numbers are a view of it, a matrix in blocks is repacked.
 
-    The memory needed beside the result does not grow with the tensor. Tensors in blocks that are no matrices become
-    float32: biases and the like, which are small.
+    The memory needed beside the result does not grow with the tensor; numpy lets all threads of the pool work on it.
+    Tensors in blocks that are no matrices become float32: biases and the like, which are small.
     """
     if kind.unpack is None:
         return Weight(raw.view(kind.layout).reshape(shape), kind.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers stay what they are
-        matrix = _repack(raw.view(kind.layout), kind, kind.unpack, prod(shape[:-1]))
+    matrix = _repack(raw.view(kind.layout), kind, kind.unpack, prod(shape[:-1]), pool)
     return matrix if len(shape) == 2 else Weight(matrix.to_f32().reshape(shape), "F32")
 
 
-def _repack(blocks: _Blocks, kind: Kind, unpack: Callable[[_Blocks], _Groups], rows: int) -> Compressed:
-    first = unpack(blocks[:1])
-    codes, scale = (np.empty((len(blocks), part.shape[1]), part.dtype) for part in first[:2])
-    zero = None if first[2] is None else np.empty_like(scale)
+def loaded_size(kind: Kind, shape: tuple[int, ...]) -> int:
+    """How many bytes `load` makes of such a tensor."""
+    if kind.unpack is None:
+        return prod(shape) * kind.layout.itemsize
+    if len(shape) != 2:
+        return prod(shape) * 4
+    block = kind.unpack(np.zeros(1, kind.layout))
+    return prod(shape) // kind.values * sum(part.nbytes for part in block if part is not None)
+
+
+def _repack(blocks: _Blocks, kind: Kind, unpack: Callable[[_Blocks], _Groups], rows: int, pool: Executor) -> Compressed:
+    *first, offset = unpack(np.zeros(1, kind.layout))
+    codes, scale = (np.empty((len(blocks), part.shape[1]), part.dtype) for part in first)
+    zero = None if offset is None else np.empty_like(scale)
     step = _CHUNK // codes.shape[1]
-    for begin in range(0, len(blocks), step):
+
+    def fill(begin: int) -> None:
         chunk = slice(begin, begin + step)
-        codes[chunk], scale[chunk], zeros = unpack(blocks[chunk])
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers stay what they are
+            codes[chunk], scale[chunk], zeros = unpack(blocks[chunk])
         if zero is not None:
             zero[chunk] = zeros
+
+    for _ in pool.map(fill, range(0, len(blocks), step)):  # which raises what one of them raised
+        pass
     zero_point = None if zero is None else zero.reshape(rows, -1)
     return Compressed(codes.reshape(rows, -1), kind.dtype, scale.reshape(rows, -1), zero_point)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ovgen.errors import CorruptFileError, MissingTensorError, UnsupportedModelError
 from ovgen.weights.gguf.file import GGUF
+from ovgen.weights.json_file import Config
 
 __all__ = ["gguf_config"]
 
@@ -43,7 +44,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _HARMLESS = frozenset({"vocab_size", "mm.tokens_per_image", "rope.scaling.finetuned"})
 
 
-def gguf_config(gguf: GGUF) -> dict[str, Any]:
+def gguf_config(gguf: GGUF) -> Config:
     """The object of ``config.json``.
 
     Raises:
@@ -64,7 +65,7 @@ def gguf_config(gguf: GGUF) -> dict[str, Any]:
         token = gguf.metadata.get(f"tokenizer.ggml.{name}")
         if type(token) is int:  # what else it may be, the tokenizer refuses
             config[name] = token
-    return config
+    return Config(config, f"{gguf.path}, metadata by the names of config.json")
 
 
 class _Keys:
@@ -107,6 +108,17 @@ class _Keys:
             raise MissingTensorError(f"{self.gguf.path} lacks the tensor {name!r}: convert the model anew")
         values: list[float] = self.gguf.load(name).to_f32().ravel().tolist()
         return values
+
+    def biased(self, layers: int, *modules: str) -> bool:
+        """Whether the modules have a bias: all of them, in every layer, or none."""
+        names = (f"blk.{layer}.{module}.bias" for layer in range(layers) for module in modules)
+        lacking = next((name for name in names if name not in self.gguf.tensors), None)
+        ends = tuple(f".{module}.bias" for module in modules)
+        if lacking and any(name.endswith(ends) for name in self.gguf.tensors):
+            raise UnsupportedModelError(
+                f"{self.gguf.path}: only some of {', '.join(modules)} have a bias: there is no {lacking}"
+            )
+        return not lacking
 
     def unsupported(self, key: str, known: str) -> UnsupportedModelError:
         """The error to raise for a value that is sound but not implemented."""
@@ -181,11 +193,13 @@ def _decoder(keys: _Keys, model_type: str, class_name: str) -> dict[str, Any]:
 
 
 def _llama(keys: _Keys) -> dict[str, Any]:
-    biased = {
-        key: f"blk.0.{name}.bias" in keys.gguf.tensors
-        for key, name in {"attention_bias": "attn_q", "mlp_bias": "ffn_gate"}.items()
+    config = _decoder(keys, "llama", "LlamaForCausalLM")
+    return {
+        **config,
+        "hidden_act": "silu",
+        "attention_bias": keys.biased(config["num_hidden_layers"], "attn_q", "attn_k", "attn_v", "attn_output"),
+        "mlp_bias": keys.biased(config["num_hidden_layers"], "ffn_gate", "ffn_up", "ffn_down"),
     }
-    return {**_decoder(keys, "llama", "LlamaForCausalLM"), "hidden_act": "silu", **biased}
 
 
 def _qwen2(keys: _Keys) -> dict[str, Any]:

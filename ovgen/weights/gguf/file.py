@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +39,18 @@ class GGUF:
     metadata: Mapping[str, Any]
     tensors: Mapping[str, Entry]
     _places: Mapping[str, tuple[Path, NDArray[np.uint8]]]  # by tensor: its file, and all bytes of that
+    # Starts threads when they are needed, and ends them with itself. New ones for each tensor take half of the time.
+    _pool: Executor = field(default_factory=lambda: ThreadPoolExecutor(os.cpu_count()))
 
     def load(self, name: str) -> Weight | Compressed:
         """A tensor: numbers as a view of the mapped file, a matrix in blocks repacked into new memory."""
         entry = self.tensors[name]
         file, data = self._places[name]
-        loaded = load(data[entry.begin : entry.begin + entry.nbytes], entry.kind, entry.shape)
+        raw = Weight(data[entry.begin : entry.begin + entry.nbytes], "U8", file, entry.begin)
+        loaded = load(raw.array, entry.kind, entry.shape, self._pool)
         if entry.kind.unpack is None and isinstance(loaded, Weight):
             return replace(loaded, file=file, offset=entry.begin)
+        raw.release()  # what was made of the file's pages is in memory
         return loaded
 
 

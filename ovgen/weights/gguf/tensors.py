@@ -13,18 +13,18 @@ llama.cpp's converter changes more than names, and that is undone here:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.errors import CorruptFileError, UnsupportedModelError
-from ovgen.weights.checkpoint import Checkpoint
+from ovgen.weights.checkpoint import Checkpoint, Deferred
 from ovgen.weights.compressed import Compressed
+from ovgen.weights.gguf.blocks import loaded_size
 from ovgen.weights.gguf.config import gguf_config
 from ovgen.weights.gguf.file import GGUF
 from ovgen.weights.weight import Weight
@@ -39,15 +39,18 @@ _NOT_WEIGHTS = frozenset({"rope_freqs", "rope_factors_long", "rope_factors_short
 
 
 def gguf_checkpoint(gguf: GGUF) -> Checkpoint:
-    """The tensors by Hugging Face's names. None is touched before the first is asked for.
+    """The tensors by Hugging Face's names: none is touched before it is asked for.
+
+    A tensor that the model does not use is an error, as it is in llama.cpp: in a Hugging Face folder ``config.json``
+    says what there is, but here the tensors themselves do.
 
     Raises:
         UnsupportedModelError: the architecture is not known, or there is a tensor that it does not have.
-        CorruptFileError: the metadata are not sound, or, when tensors are asked for, one does not fit them.
+        CorruptFileError: the metadata are not sound, or, when a tensor is asked for, it does not fit them.
     """
     config = gguf_config(gguf)
     layout = _LAYOUTS[gguf.metadata["general.architecture"]]
-    names: dict[str, str] = {}
+    tensors: dict[str, _Tensor | Deferred] = {}
     for name in gguf.tensors:
         if name.split(".")[0] in _NOT_WEIGHTS:
             continue
@@ -56,44 +59,28 @@ def gguf_checkpoint(gguf: GGUF) -> Checkpoint:
             raise UnsupportedModelError(
                 f"{gguf.path}: the tensor {name!r:.80} is not known in the architecture {config['model_type']}"
             )
-        names[own] = name
-    return Checkpoint(str(gguf.path), _Tensors(gguf, config, layout, names))
+        tensors[own] = _tensor(gguf, config, name, layout.change(name))
+    return Checkpoint(str(gguf.path), tensors, config="its metadata", strict=True)
 
 
-class _Tensors(Mapping[str, _Tensor]):
-    """Hugging Face's tensors, all made when the first is asked for: numpy lets all cores work on that."""
+def _tensor(gguf: GGUF, config: Mapping[str, Any], name: str, change: _Change | None) -> _Tensor | Deferred:
+    """What needs no work is a view of the file; all else is made when it is asked for."""
+    turned = change is _transposed
+    if gguf.tensors[name].kind.unpack is None and (change is None or turned):
+        return _made(gguf, config, name, change)
+    entry = gguf.tensors[name]
+    shape = entry.shape[::-1] if turned else entry.shape
+    return Deferred(shape, loaded_size(entry.kind, entry.shape), partial(_made, gguf, config, name, change))
 
-    def __init__(self, gguf: GGUF, config: Mapping[str, Any], layout: _Layout, names: Mapping[str, str]) -> None:
-        self._gguf = gguf
-        self._config = config
-        self._layout = layout
-        self._names = names  # Hugging Face's -> ggml's
 
-    def __getitem__(self, name: str) -> _Tensor:
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    @cached_property
-    def _made(self) -> dict[str, _Tensor]:
-        with ThreadPoolExecutor() as pool:
-            return dict(zip(self._names, pool.map(self._make, self._names.values()), strict=True))
-
-    def _make(self, name: str) -> _Tensor:
-        tensor = self._gguf.load(name)
-        try:
-            return self._layout.change(name)(tensor, self._config)
-        except ValueError:  # numpy, of an array that cannot be cut into heads
-            raise CorruptFileError(
-                f"{self._gguf.path}: the tensor {name!r:.80} of shape {tensor.shape} does not fit the metadata"
-            ) from None
+def _made(gguf: GGUF, config: Mapping[str, Any], name: str, change: _Change | None) -> _Tensor:
+    tensor = gguf.load(name)
+    try:
+        return tensor if change is None else change(tensor, config)
+    except ValueError:  # numpy, of an array that cannot be cut into heads
+        raise CorruptFileError(
+            f"{gguf.path}: the tensor {name!r:.80} of shape {tensor.shape} does not fit the metadata"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +111,9 @@ class _Layout:
         place = "" if found["layer"] is None else f"{self.layers}.{int(found['layer'])}."
         return f"{place}{module}.{found['parameter']}"
 
-    def change(self, name: str) -> _Change:
-        """What makes Hugging Face's of a tensor."""
-        return self.changes.get(re.sub(r"^blk\.\d+\.", "", name), lambda tensor, config: tensor)
+    def change(self, name: str) -> _Change | None:
+        """What makes Hugging Face's of a tensor; None where it is the same."""
+        return self.changes.get(re.sub(r"^blk\.\d+\.", "", name))
 
 
 def _heads_apart(heads_key: str) -> _Change:
@@ -152,7 +139,7 @@ def _less_one(tensor: _Tensor, config: Mapping[str, Any]) -> _Tensor:
 
 def _transposed(tensor: _Tensor, config: Mapping[str, Any]) -> _Tensor:
     """A view, of which the graph's builder makes what lies in the file again by transposing it once more."""
-    return Weight(tensor.array.T, tensor.dtype) if isinstance(tensor, Weight) else tensor.transposed()
+    return replace(tensor, array=tensor.array.T) if isinstance(tensor, Weight) else tensor.transposed()
 
 
 _OUTSIDE_LLAMA = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
