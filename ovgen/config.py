@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "override"]
+__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "nearest", "override"]
 
 LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
@@ -101,8 +101,11 @@ class EngineConfig:
 
     max_num_seqs: int = _option(64, "most requests in one step")
     max_num_batched_tokens: int = _option(512, "most tokens in one step; longer prompts are computed in chunks")
-    max_model_len: int | None = _option(None, "longest sequence, if shorter than the model's own limit")
+    max_model_len: int | None = _option(None, "longest sequence, if below the model's own limit; longrope goes by it")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
+    batch_slots: int = _option(1, "static form (NPU): requests in one step")
+    prefill_chunk_size: int = _option(128, "static form (NPU): tokens of a prompt that are computed at once")
+    compile_ahead: bool = _option(False, "static form (NPU): compile for all context lengths when loading")
 
     def __post_init__(self) -> None:
         seqs, tokens, length = self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len
@@ -111,6 +114,10 @@ class EngineConfig:
         _require("max_num_batched_tokens", tokens, tokens_ok, f"at least max_num_seqs ({seqs})")
         length_ok = length is None or (_is_int(length) and length >= 1)
         _require("max_model_len", length, length_ok, "a whole number of at least 1, or None")
+        for name in ("batch_slots", "prefill_chunk_size"):
+            value = getattr(self, name)
+            _require(name, value, _is_int(value) and value >= 1, "a whole number of at least 1")
+        _require("compile_ahead", self.compile_ahead, isinstance(self.compile_ahead, bool), "True or False")
         size_ok = _is_number(self.cache_size) and self.cache_size > 0
         _require("cache_size", self.cache_size, size_ok, "a number above 0 (GiB)")
 
@@ -126,10 +133,14 @@ def override(config: _Config, options: Mapping[str, Any]) -> _Config:
     known = [f.name for f in fields(config)]
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
-            raise ConfigError(f"unknown option {name!r}{hint}")
+            raise ConfigError(f"unknown option {name!r}{nearest(name, known)}")
     return replace(config, **options) if options else config
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the nearest that is known, else all of them."""
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known)}"
 
 
 def fields_set(config: SamplingParams) -> set[str]:

@@ -16,11 +16,13 @@ from ovgen.engine.loop import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import RequestError, TokenizerError
+from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Source, load
 from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.runtime.device import check_device
-from ovgen.runtime.forms import Form, check_form, make_runner
+from ovgen.runtime.device_list import device_order
+from ovgen.runtime.forms import Attempt, Form, Runners, check_form
 from ovgen.text import Detokenizer
 from ovgen.weights import Compression, Precision
 
@@ -43,11 +45,14 @@ class LLM:
     Args:
         path: a folder with an OpenVINO IR (``openvino_model.xml``), a Hugging Face one with safetensors, or a GGUF
             file.
-        device: an OpenVINO device; ``ovgen devices`` lists those that are here.
+        device: an OpenVINO device; ``ovgen devices`` lists those that are here. One name is strict. Several are tried
+            in order, as is ``"AUTO"`` (GPU, NPU, CPU), and the next one takes over, with a warning, where one fails,
+            even in the middle of a generation.
         device_config: OpenVINO properties for compiling (``INFERENCE_PRECISION_HINT``, ``KV_CACHE_PRECISION``,
-            ``CACHE_DIR``, ...), passed on as they are.
-        form: ``"paged"`` (KV blocks that ovgen owns), ``"stateful"`` (the plugin keeps the cache), or ``"auto"``:
-            paged, and stateful with a warning where that cannot be built.
+            ``CACHE_DIR``, ...), passed on as they are; those under the name of a device, ``{"NPU": {...}}``, to it.
+        form: ``"paged"`` (KV blocks that ovgen owns), ``"stateful"`` (the plugin keeps the cache), ``"static"`` (fixed
+            lengths, what NPUs take), or ``"auto"``: static on an NPU, elsewhere paged, and stateful with a warning
+            where that cannot be built.
         weights: ``"int8"``, ``"int4"`` or ``"f16"``, or a `Compression` with more to say, stores the weights so: in a
             copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
         engine_options: fields of `EngineConfig`.
@@ -58,9 +63,6 @@ class LLM:
         config: its ``config.json``.
         tokenizer: None where the folder has none; prompts are token ids then.
         default_params: what ``generate`` does if told nothing: from ``generation_config.json``, else greedy.
-        device: where it runs.
-        form: the form in use.
-        fallbacks: what is not as wanted, and why.
         load_time: seconds that loading took.
 
     Raises:
@@ -73,7 +75,7 @@ class LLM:
         self,
         path: str | os.PathLike[str],
         *,
-        device: str = "CPU",
+        device: str | Sequence[str] = "CPU",
         device_config: Mapping[str, Any] | None = None,
         form: Form = "auto",
         weights: Precision | Compression | None = None,
@@ -82,7 +84,9 @@ class LLM:
         begin = time.perf_counter()
         engine_config = override(EngineConfig(), engine_options)
         check_form(form)  # what can be refused is refused before anything long begins
-        check_device(device)
+        devices = device_order(device)
+        if len(devices) == 1:
+            check_device(devices[0])
         compression = Compression.of(weights)
         source = load(Path(path) if compression is None else compressed_copy(Path(path), compression))
         self.path = source.path
@@ -90,12 +94,33 @@ class LLM:
         self.config = source.config
         self.tokenizer = source.tokenizer
         self.default_params = source.params
-        self.device = device
         self._source = replace(source, checkpoint=None)  # the graph has the weights
-        runner, self.fallbacks = make_runner(self.model, device, device_config or {}, form)
-        self.form = runner.form
-        self.engine = Engine(runner, engine_config, _length(source, engine_config), source.eos_token_ids)
+        length = _length(source, engine_config)
+        self._longrope = settle_longrope(self.model, length)
+        _report_longrope(self._longrope, length)
+        self._runners = Runners(self.model, devices, device_config or {}, form, engine_config, length)
+        self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
         self.load_time = time.perf_counter() - begin
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self.engine.runner.device
+
+    @property
+    def form(self) -> str:
+        """The form in use."""
+        return self.engine.runner.form
+
+    @property
+    def device_report(self) -> tuple[Attempt, ...]:
+        """Devices and forms in the order in which they were tried, and what became of each."""
+        return tuple(self._runners.report)
+
+    @property
+    def fallbacks(self) -> tuple[Attempt, ...]:
+        """What is not as wanted, and why: the attempts that failed."""
+        return tuple(attempt for attempt in self._runners.report if attempt.reason is not None)
 
     @overload
     def generate(
@@ -187,8 +212,13 @@ class LLM:
             CacheFileError: the file is missing, damaged, or of another model or cache precision.
         """
         if path is None:
-            return Session(self.engine, self._source.identity)
-        return Session.load(self.engine, self._source.identity, path)
+            return Session(self.engine, self._identity)
+        return Session.load(self.engine, self._identity, path)
+
+    def _identity(self) -> str:
+        """What a saved cache belongs to: the model, and the factors that its keys were turned with."""
+        factors = "".join(f", {'long' if long else 'short'} factors" for long in self._longrope.values())
+        return self._source.identity() + factors
 
     def _params(
         self,
@@ -272,6 +302,15 @@ def _length(source: Source, config: EngineConfig) -> int:
     if config.max_model_len is None:
         _log.warning("config.json names no context length; %d is taken, max_model_len sets it", _UNKNOWN_CONTEXT)
     return config.max_model_len or _UNKNOWN_CONTEXT
+
+
+def _report_longrope(chosen: Mapping[int, bool], length: int) -> None:
+    for original, long in chosen.items():
+        if long:
+            why = "longrope: long factors, since the context of %d exceeds %d; max_model_len=%d takes the short ones"
+            _log.info(why, length, original, original)
+        else:
+            _log.info("longrope: short factors, since the context of %d does not exceed %d", length, original)
 
 
 def _report_ignored(params: SamplingParams, asked: Iterable[str]) -> None:

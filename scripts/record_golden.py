@@ -39,7 +39,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             make(variant, Path(folder))
             config = transformers.AutoConfig.from_pretrained(folder)
-            logits = _logits(Path(folder), inputs, VARIANTS[variant].token_by_token)
+            logits = _logits(Path(folder), inputs)
         recorded: dict[str, Any] = {**inputs, "kept": np.array(KEPT), "logits": logits, "versions": versions}
         np.savez_compressed(golden / "logits" / f"{variant}.npz", **recorded)
         (golden / "configs" / f"{variant}.json").write_text(config.to_json_string(), "utf-8")
@@ -57,34 +57,13 @@ def _inputs() -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _logits(folder: Path, inputs: dict[str, NDArray[np.int64]], token_by_token: bool) -> NDArray[np.float32]:
+def _logits(folder: Path, inputs: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
     """Logits at the positions that are kept, ``(2, len(KEPT), vocab)``, of one pass over whole sequences."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.no_grad():
-        logits = _stepwise(model.eval(), tensors) if token_by_token else model.eval()(**tensors).logits
-    kept: NDArray[np.float32] = logits[:, KEPT].numpy()
+        kept: NDArray[np.float32] = model.eval()(**tensors).logits[:, KEPT].numpy()
     return kept
-
-
-def _stepwise(model: Any, inputs: dict[str, Any]) -> Any:
-    """Logits ``(2, LENGTH, vocab)`` of one sequence after the other, and of one token of it after the other."""
-    rows = []
-    for row in range(2):
-        own = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
-        cache, logits = None, []
-        for at in range(LENGTH):
-            output = model(
-                input_ids=own["input_ids"][:, at : at + 1],
-                attention_mask=own["attention_mask"][:, : at + 1],
-                position_ids=own["position_ids"][:, at : at + 1],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = output.past_key_values
-            logits.append(output.logits)
-        rows.append(torch.cat(logits, 1))
-    return torch.cat(rows)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,7 @@ _LONGROPE = {
     "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
     "long_factor": [1.5, 2.0, 3.0, 5.0, 8.0, 12.0],
 }
+_PHI3_LONGROPE = _PHI3 | {"rope_scaling": _LONGROPE, "partial_rotary_factor": 0.75, "tie_word_embeddings": True}
 _BY_LAYER_KIND = {
     "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 5000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
@@ -114,16 +115,8 @@ DECODER_VARIANTS: dict[str, Variant] = {
         },
     ),
     "phi3": Variant(_PHI3, {"sliding_window": 8}),
-    "phi3-longrope": Variant(
-        _PHI3,
-        {
-            "rope_scaling": _LONGROPE,
-            "original_max_position_embeddings": 16,
-            "partial_rotary_factor": 0.75,
-            "tie_word_embeddings": True,
-        },
-        token_by_token=True,
-    ),
+    "phi3-longrope": Variant(_PHI3_LONGROPE, {"original_max_position_embeddings": 16}),
+    "phi3-longrope-short": Variant(_PHI3_LONGROPE, {"original_max_position_embeddings": 32}),  # of recorded length
     "smollm3": Variant(_SMOLLM3),
     "smollm3-windows": Variant(
         _SMOLLM3,

@@ -24,7 +24,6 @@ class Variant:
     dtype: str = "F32"
     shards: int = 1
     prefix: str = "transformer."  # of GPT-2's tensor names
-    token_by_token: bool = False  # how Hugging Face is fed when its logits are recorded
 
     @property
     def config(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import openvino as ov
 import openvino.opset15 as op
 
+from ovgen.graph.attention import attentions
 from ovgen.graph.private import TransformationError
 
 __all__ = ["mask_model"]
@@ -17,11 +18,11 @@ def mask_model(model: ov.Model) -> tuple[ov.Model, dict[str, int]]:
         model: is left as it is.
 
     Returns:
-        The masks, and which of its outputs each ScaledDotProductAttention adds, by the friendly name of that.
+        The masks, and which of its outputs each attention adds, by the name of that.
 
     Raises:
-        TransformationError: an attention has no mask or no name of its own, or a mask depends on what the network
-            computes.
+        UnsupportedModelError: an attention has no mask or no cache.
+        TransformationError: two have one name, or a mask depends on what the network computes.
     """
     names = {port.get_any_name() for port in model.inputs}
     if not names >= {"input_ids", "attention_mask"}:
@@ -30,16 +31,12 @@ def mask_model(model: ov.Model) -> tuple[ov.Model, dict[str, int]]:
     _shapes_from_inputs(copy)
     masks: dict[str, ov.Output] = {}
     users: dict[str, int] = {}
-    for node in copy.get_ordered_ops():
-        if node.get_type_name() != "ScaledDotProductAttention":
-            continue
-        if node.get_input_size() < 4:
-            raise TransformationError(f"the attention {node.get_friendly_name()} has no mask")
-        mask = node.input_value(3)
+    for attention in attentions(copy):
+        mask = attention.mask.get_source_output()
         masks.setdefault(mask.get_node().get_name(), mask)
         number = list(masks).index(mask.get_node().get_name())
-        if users.setdefault(node.get_friendly_name(), number) != number:
-            raise TransformationError(f"two attentions with different masks are called {node.get_friendly_name()}")
+        if users.setdefault(attention.name, number) != number:
+            raise TransformationError(f"two attentions with different masks are called {attention.name}")
     alone = ov.Model([op.result(mask) for mask in masks.values()], copy.get_parameters(), "masks")
     if {node.get_type_name() for node in alone.get_ops()} & {"MatMul", "ReadValue"}:
         raise TransformationError("an attention mask depends on what the network computes")

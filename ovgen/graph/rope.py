@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from ovgen.graph.blocks import f32, i64, named
 from ovgen.graph.fields import Fields
 
-__all__ = ["Rope", "Rotary", "read_rope", "stretched_rope"]
+__all__ = ["BEYOND_ORIGINAL", "Rope", "Rotary", "read_rope", "stretched_rope"]
+
+BEYOND_ORIGINAL = "beyond_original"
+"""Last part of the name of the node, a boolean scalar, that says which of two sets of frequencies holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class Rope:
     Attributes:
         frequencies: radians per position, ``(pairs,)``; elements beyond ``2 * pairs`` of a head do not turn.
         scale: what the turned elements are multiplied by.
-        long_frequencies: those of positions from ``original_context`` on; None: the same.
+        long_frequencies: those of sequences longer than ``original_context``; None: the same.
         original_context: how many positions ``frequencies`` were made for.
     """
 
@@ -37,6 +40,9 @@ class Rope:
 class Rotary:
     """The rotation of each new token, computed once and applied to the queries and keys of every layer.
 
+    Where there are two sets of frequencies, the last position of a call decides for all its tokens, as in Hugging Face.
+    ``passes/longrope.py`` decides once and for all instead.
+
     Args:
         name: the module.
         position_ids: ``(b, t)`` int64.
@@ -47,8 +53,9 @@ class Rotary:
         self._half = len(rope.frequencies)
         frequencies = _row(rope.frequencies)  # (1, 1, pairs)
         if rope.long_frequencies is not None:
-            far = op.greater_equal(op.unsqueeze(position_ids, i64(2)), i64(rope.original_context))  # (b, t, 1)
-            frequencies = op.select(far, _row(rope.long_frequencies), frequencies)  # (b, t, pairs)
+            last = op.reduce_max(position_ids, i64([0, 1]))  # ()
+            beyond = named(op.greater_equal(last, i64(rope.original_context)), f"{name}/{BEYOND_ORIGINAL}")
+            frequencies = op.select(beyond, _row(rope.long_frequencies), frequencies)
         positions = op.unsqueeze(op.convert(position_ids, "f32"), i64(2))  # (b, t, 1)
         angles = op.multiply(positions, frequencies)
         angles = op.concat([angles, angles], -1)  # (b, t, 2 * pairs)
@@ -156,22 +163,26 @@ def _yarn(plain: NDArray[np.float32], base: float, section: Fields, fields: Fiel
         """Which pair makes so many full circles within the original context; between two pairs, a fraction."""
         return pairs * math.log(context / (times * 2 * math.pi)) / math.log(base)
 
-    first, last = (pair_that_turns(section.number(*beta)) for beta in (("beta_fast", 32.0), ("beta_slow", 1.0)))
+    fast, slow = section.number("beta_fast", 32.0), section.number("beta_slow", 1.0)
+    if fast <= slow:
+        raise section.corrupt("beta_fast", f"above beta_slow={slow}", fast)
+    first, last = pair_that_turns(fast), pair_that_turns(slow)
     if section.flag("truncate", True):
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, 2 * pairs - 1)
-    slow = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
-    frequencies = (slow * plain / factor + (1 - slow) * plain).astype(np.float32)
+    divided = np.clip((np.arange(pairs) - first) / max(last - first, 0.001), 0.0, 1.0)
+    frequencies = (divided * plain / factor + (1 - divided) * plain).astype(np.float32)
     scale = 1.0 if factor <= 1.0 else 0.1 * math.log(factor) + 1.0
     return Rope(frequencies, section.number("attention_factor", scale))
 
 
 def _longrope(plain: NDArray[np.float32], base: float, section: Fields, fields: Fields) -> Rope:
-    """LongRoPE (Ding et al. 2024, arXiv:2402.13753): each pair has a divisor, and another one for far positions.
+    """LongRoPE (Ding et al. 2024, arXiv:2402.13753): each pair has a divisor, and another one for long sequences.
 
-    A token's own position decides: from ``original_max_position_embeddings`` on, ``long_factor`` holds. Hugging Face
-    decides for all tokens of a call by the last of them, so that a token's keys depend on how a prompt is cut and on
-    what else is in the batch. Fed one token at a time, it computes what is computed here.
+    ``long_factor`` holds for all tokens of a sequence that is longer than ``original_max_position_embeddings``. Keys
+    that are cached stay as they were turned, so somebody must choose beforehand. Hugging Face chooses for each call,
+    by the longest sequence in it; vLLM and llama.cpp choose once, by the longest sequence that there may be, and so
+    does ovgen when it runs a model: results depend on neither the batch nor how a prompt is cut.
     """
     short, long = (np.array(section.numbers(key, len(plain)), np.float32) for key in ("short_factor", "long_factor"))
     context = _original_context(section, fields)

@@ -6,6 +6,7 @@ off the few ways it knows to build a mask, and drops any other mask without a wo
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ovgen.graph.private import TransformationError
 __all__ = ["attention_windows"]
 
 _LONGEST = 2**18  # tokens that masks are computed for: more than a context
+_MOST = 2**26  # elements of a tensor on the way to a mask: of all tokens by all tokens it would have 2**36
 _HIDDEN = -6e4  # masks hide a token by adding the lowest float16, or lower
 
 
@@ -43,6 +45,10 @@ def attention_windows(model: ov.Model) -> dict[str, int | None]:
     return {name: checked[output] for name, output in users.items()}
 
 
+class _LengthError(TransformationError):
+    """The masks are not defined for so many tokens."""
+
+
 class _Masks:
     """Masks as functions of how many tokens are cached and how many are new."""
 
@@ -58,24 +64,37 @@ class _Masks:
 
     def __call__(self, past: int, new: int) -> list[NDArray[Any]]:
         """Those of one sequence without padding, ``(1, heads or 1, new, past + new)``."""
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "input_ids": np.zeros((1, new), np.int64),
             "attention_mask": np.ones((1, past + new), np.int64),
             "position_ids": np.arange(past, past + new, dtype=np.int64)[None],
             "beam_idx": np.zeros(1, np.int32),
         }
         feed = {port.get_any_name(): inputs[port.get_any_name()] for port in self._compiled.inputs}
+        self._check_sizes({name: list(value.shape) for name, value in feed.items()})
         try:
             return list(self._compiled(feed).values())
         except RuntimeError as error:
             self._compiled = self._compile()  # one that failed remembers shapes that do not fit
-            raise TransformationError(f"the attention masks cannot be computed: {error}") from error
+            raise _LengthError(f"the attention masks cannot be computed: {error}") from error
+
+    def _check_sizes(self, shapes: dict[str, list[int]]) -> None:
+        """Refuse before memory is taken: a system may end a process that takes too much of it."""
+        model = self._model.clone()
+        try:
+            model.reshape(shapes)
+        except RuntimeError as error:
+            raise _LengthError(f"the attention masks cannot be computed: {error}") from error
+        outputs = (port.get_partial_shape() for node in model.get_ops() for port in node.outputs())
+        largest = max(prod(shape.to_shape()) for shape in outputs if shape.is_static)
+        if largest > _MOST:
+            raise TransformationError(f"the attention masks take {largest} numbers to compute, more than {_MOST}")
 
     def longest(self) -> int:
         """How many tokens there can be, up to ``_LONGEST``; some models cut their masks out of a table.
 
         Raises:
-            TransformationError: the table has a length that is not a power of two.
+            TransformationError: the table has a length that is not a power of two, or the masks take too much memory.
         """
         if self._fit(_LONGEST):
             return _LONGEST
@@ -89,7 +108,7 @@ class _Masks:
     def _fit(self, length: int) -> bool:
         try:
             return all(mask.shape[-1] == length for mask in self(length - 1, 1))
-        except TransformationError:
+        except _LengthError:
             return False
 
 

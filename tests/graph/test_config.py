@@ -116,8 +116,10 @@ def test_no_family_ignores_what_changes_the_mathematics(kind: str, key: str) -> 
     context = {"sliding_window": 8, "max_window_layers": 0} if key in ("layer_types", "use_sliding_window") else {}
     config = VARIANTS["gemma3-pattern"].config if kind == "gemma3_text" else PLAIN[kind]
     plain = {name: value for name, value in config.items() if name != key}
+    expected = described(read_decoder(plain))
     with suppress(UnsupportedModelError):
-        assert described(read_decoder(plain | context | {key: CHANGES[key]})) != described(read_decoder(plain))
+        changed = read_decoder(plain | context | {key: CHANGES[key]})
+        assert described(changed) != expected
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,10 @@ def test_rope_fields_are_named_with_their_path() -> None:
         read_decoder(LLAMA | {"rope_scaling": {"rope_type": "linear"}})
     with pytest.raises(CorruptFileError, match=r"rope_parameters\.high_freq_factor must be above low_freq_factor"):
         read_decoder(LLAMA | {"rope_parameters": LLAMA3 | {"high_freq_factor": 1.0}})
+    yarn = VARIANTS["llama-yarn"].config["rope_scaling"]
+    for betas in ({"beta_fast": 1.0}, {"beta_fast": 2.0, "beta_slow": 3.0}, {"beta_slow": 4.0}):
+        with pytest.raises(CorruptFileError, match=r"rope_scaling\.beta_fast must be above beta_slow"):
+            read_decoder(LLAMA | {"rope_scaling": yarn | betas})
 
 
 @pytest.mark.parametrize(("key", "value"), [("n_embd", 65), ("n_layer", None), ("n_inner", -1)])

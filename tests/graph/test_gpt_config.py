@@ -31,6 +31,12 @@ def test_attention_types_of_gpt_neo_are_spelled_out() -> None:
     assert neo(num_layers=24, attention_types=None, window_size=None).windows == (None, 256) * 12
 
 
+def test_attention_layers_hold_as_in_hugging_face() -> None:
+    layers = ["local", "local", "global"]
+    assert neo(attention_layers=layers).windows == (8, 8, None)
+    assert neo(attention_layers=layers, attention_types=None).windows == (8, 8, None)
+
+
 @pytest.mark.parametrize(
     "types",
     [
@@ -83,6 +89,8 @@ def test_rotation_of_gpt_neox_by_either_spelling() -> None:
     np.testing.assert_allclose(old.rope.frequencies, expected, rtol=1e-6)
     np.testing.assert_array_equal(old.rope.frequencies, new.rope.frequencies)
     np.testing.assert_allclose(neox(rotary_pct=None).rope.frequencies, [1.0, 0.01], rtol=1e-6)  # a quarter
+    both = neox(rotary_pct=0.5, partial_rotary_factor=0.5, rotary_emb_base=500, rope_theta=500.0)
+    np.testing.assert_array_equal(both.rope.frequencies, new.rope.frequencies)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +99,8 @@ def test_rotation_of_gpt_neox_by_either_spelling() -> None:
         ({"hidden_size": 30}, "hidden_size"),
         ({"rotary_pct": 1.5}, "partial_rotary_factor"),
         ({"rotary_emb_base": -1}, "rotary_emb_base"),
+        ({"rotary_emb_base": 500, "rope_theta": 10000.0}, "rope_theta must be equal to rotary_emb_base=500"),
+        ({"rotary_pct": 0.25, "partial_rotary_factor": 0.5}, "partial_rotary_factor must be equal to rotary_pct=0.25"),
         ({"use_parallel_residual": "yes"}, "use_parallel_residual"),
     ],
 )

@@ -116,11 +116,12 @@ def test_openvinos_transformation_knows_our_windows_by_itself() -> None:
     assert node.input_value(10).get_node().data == 5
 
 
-def test_capped_attention_has_no_mask_to_look_at() -> None:
+def test_windows_of_capped_attention_are_found_and_the_paged_form_refuses_it() -> None:
     model, _ = attention_model(5, 2.0)
-    assert attention_windows(model) == {}
+    windows = attention_windows(model)
+    assert list(windows.values()) == [5]
     with pytest.raises(TransformationError, match="no soft cap"):
-        to_paged(model, {})
+        to_paged(model, windows)
 
 
 def with_mask(mask: Mask) -> ov.Model:
@@ -224,6 +225,16 @@ def test_masks_cut_out_of_a_table(size: int, window: int) -> None:
             attention_windows(model)
 
 
+def test_masks_of_all_tokens_by_all_tokens_are_refused_before_they_take_memory() -> None:
+    def square(plain: ov.Node, i: ov.Node, j: ov.Node) -> ov.Node:
+        future = op.greater(j, op.transpose(j, i64([0, 1, 3, 2])))
+        hidden = op.multiply(op.convert(future, "f32"), op.constant(np.float32(-65504.0)))
+        return op.gather(hidden, op.squeeze(i, i64([0, 1, 3])), i64(2))
+
+    with pytest.raises(TransformationError, match=f"take {2**36} numbers to compute"):
+        attention_windows(with_mask(square))
+
+
 def at_once(folder: Path, ids: list[int]) -> NDArray[np.float32]:
     """Logits ``(len(ids), vocab)`` of the causal LM form, computed in one inference."""
     feed = {
@@ -237,7 +248,7 @@ def at_once(folder: Path, ids: list[int]) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("form", ["paged", "stateful"])
-@pytest.mark.parametrize("variant", ["gpt-neo", "mistral"])
+@pytest.mark.parametrize("variant", ["gpt-neo", "mistral", "gemma3", "qwen3-windows", "smollm3-windows"])
 def test_sessions_with_windows(variant: str, form: Form, tmp_path: Path) -> None:
     folder = make(variant, tmp_path)
     llm = ovgen.LLM(folder, device_config=F32, form=form, max_num_batched_tokens=7, max_num_seqs=4)
@@ -258,7 +269,7 @@ def test_sessions_with_windows(variant: str, form: Form, tmp_path: Path) -> None
     same(second.forward(IDS[::-1][20:45]), other[20:45])
 
 
-@pytest.mark.parametrize("variant", ["gpt-neo", "mistral"])
+@pytest.mark.parametrize("variant", ["gpt-neo", "mistral", "gemma3", "qwen3-windows", "smollm3-windows"])
 def test_batches_with_windows_give_the_same_tokens_in_every_form(variant: str, tmp_path: Path) -> None:
     folder = make(variant, tmp_path)
     prompts = [IDS[:3], IDS[5:45], IDS[50:61], IDS[60:]]

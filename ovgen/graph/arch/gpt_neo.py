@@ -58,7 +58,9 @@ class GPTNeoConfig:
             if size % heads:
                 raise fields.corrupt("hidden_size", f"a multiple of num_heads={heads}", size)
             spans = {"global": None, "local": fields.size("window_size", 256)}
-            kinds = fields.per_layer("attention_layers", _expanded(config, fields, layers), spans)
+            listed = "attention_layers" in fields  # holds, as in Hugging Face, whatever attention_types says
+            default = ["global"] * layers if listed else _expanded(config, fields, layers)
+            kinds = fields.per_layer("attention_layers", default, spans)
             return cls(
                 vocab_size=fields.size("vocab_size"),
                 max_position_embeddings=fields.size("max_position_embeddings", 2048),

@@ -55,7 +55,8 @@ class GPTNeoXConfig:
             size, heads = fields.size("hidden_size"), fields.size("num_attention_heads")
             if size % heads:
                 raise fields.corrupt("hidden_size", f"a multiple of num_attention_heads={heads}", size)
-            base, fraction = fields.number("rotary_emb_base", 10000.0), fields.number("rotary_pct", 0.25)
+            base = _by_either_name(fields, "rotary_emb_base", "rope_theta", 10000.0)
+            fraction = _by_either_name(fields, "rotary_pct", "partial_rotary_factor", 0.25)
             return cls(
                 vocab_size=fields.size("vocab_size"),
                 hidden_size=size,
@@ -69,6 +70,14 @@ class GPTNeoXConfig:
                 attention_bias=fields.flag("attention_bias", True),
                 rope=read_rope(fields, size // heads, theta=base, fraction=fraction),
             )
+
+
+def _by_either_name(fields: Fields, old: str, new: str, default: float) -> float:
+    """A number that was renamed. Versions of Hugging Face differ in which name holds: both must say the same."""
+    value = fields.number(new, fields.number(old, default))
+    if old in fields and value != fields.number(old):
+        raise fields.corrupt(new, f"equal to {old}={fields.number(old)}", value)
+    return value
 
 
 def build(config: Mapping[str, Any], checkpoint: Checkpoint) -> ov.Model:

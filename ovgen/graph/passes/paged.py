@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import openvino as ov
 
+from ovgen.graph.attention import attentions
 from ovgen.graph.passes.rows import select_rows
 from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
@@ -22,30 +23,20 @@ def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
 
     Args:
         model: is left as it is.
-        windows: by ScaledDotProductAttention: how many tokens it sees, 0 for all, None where its mask does more.
+        windows: by attention: how many tokens it sees, 0 for all, None where its mask does more.
 
     Raises:
         TransformationError: OpenVINO does not recognise the model's attention, or cannot compute it in this form.
     """
     form = model.clone()
-    _refuse_soft_caps(form)
+    if any(attention.softcap is not None for attention in attentions(form)):
+        raise TransformationError("the paged form has no soft cap on attention scores")
     to_paged_attention(form)
     for node in form.get_ops():
         if node.get_type_name() == "PagedAttentionExtension":
             _narrow(node, windows)
     select_rows(form, axis=0)
     return form
-
-
-def _refuse_soft_caps(model: ov.Model) -> None:
-    """Attention with capped scores is spelled out in the graph: a tanh on the way to the softmax."""
-    for node in model.get_ops():
-        if node.get_type_name() != "Softmax":
-            continue
-        while node.get_type_name() in ("Softmax", "Add", "Multiply", "Convert"):
-            node = node.input_value(0).get_node()
-        if node.get_type_name() == "Tanh":
-            raise TransformationError("the paged form has no soft cap on attention scores")
 
 
 def _narrow(attention: ov.Node, windows: Mapping[str, int | None]) -> None:

@@ -24,8 +24,12 @@ def select_rows(model: ov.Model, axis: int) -> None:
     indices = op.parameter([-1], ov.Type.i32, name=ROWS_INPUT)
     indices.output(0).set_names({ROWS_INPUT})
     target = head_input(model)
-    rows = op.gather(target.get_source_output(), indices, op.constant(axis, ov.Type.i64))
+    source = target.get_source_output()
+    rows = op.gather(source, indices, op.constant(axis, ov.Type.i64))
     rows.set_friendly_name("wanted_rows")
+    if target.get_node().get_type_name() == "Result":  # the name belongs to what the Result gives
+        source.set_names(source.get_names() - {"logits"})
+        rows.output(0).set_names({"logits"})
     target.replace_source_output(rows.output(0))
     model.add_parameters([indices])
     model.validate_nodes_and_infer_types()
@@ -37,7 +41,8 @@ def head_input(model: ov.Model) -> ov.Input:
     node = result.input_value(0).get_node()
     while node.get_type_name() in _ROWWISE and all(map(_is_constant, node.input_values()[1:])):
         node = node.input_value(0).get_node()
-    return node.input(0) if node.get_type_name() == "MatMul" else result.input(0)
+    is_head = node.get_type_name() == "MatMul" and not node.get_attributes()["transpose_a"]
+    return node.input(0) if is_head else result.input(0)
 
 
 def _is_constant(output: ov.Output) -> bool:
