@@ -13,6 +13,8 @@ from tests.tiny_models import make
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 """Exact arithmetic: what comparing tokens and logits takes."""
+NPU_ON_CPU = {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "CPU", "NPUW_ONLINE_PIPELINE": "NONE"}
+"""The NPU plugin's own front half, with the CPU underneath: what can be run of it without an NPU."""
 
 
 settings.register_profile("fuzz", max_examples=20 * settings().max_examples, deadline=None)

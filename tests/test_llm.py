@@ -180,8 +180,9 @@ def test_falls_back_to_the_stateful_form_and_says_why(
     with caplog.at_level(logging.WARNING, "ovgen"):
         llm = ovgen.LLM(tiny_llama, device_config=F32)
     assert llm.form == "stateful"
-    assert "using the stateful form instead of the paged form: no attention that it knows" in caplog.text
-    assert llm.fallbacks == (forms.Fallback("the paged form", "the stateful form", "no attention that it knows"),)
+    assert "using the stateful form on CPU instead of the paged form on CPU: no attention that it knows" in caplog.text
+    assert [(f.device, f.form, f.reason) for f in llm.fallbacks] == [("CPU", "paged", "no attention that it knows")]
+    assert [(a.form, a.reason) for a in llm.device_report] == [("paged", "no attention that it knows"), ("stateful", None)]
     assert llm.generate([1, 2, 3], max_new_tokens=9).token_ids == expected
     with pytest.raises(ovgen.UnsupportedModelError, match="no attention that it knows"):
         ovgen.LLM(tiny_llama, form="paged")
@@ -284,8 +285,8 @@ def test_paths_that_are_not_models_are_told_apart(tmp_path: Path, tiny_llama: Pa
         ovgen.LLM(tmp_path / "nothing")
     with pytest.raises(ovgen.ModelNotFoundError, match="it holds: nothing"):
         ovgen.LLM(tmp_path)
-    with pytest.raises(ovgen.UnsupportedModelError, match="is a file"):
-        ovgen.LLM(tiny_llama / "config.json")
+    with pytest.raises(ovgen.UnsupportedModelError, match=f"is a file: .*: {tiny_llama}, maybe"):
+        ovgen.LLM(tiny_llama / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_text("")
     with pytest.raises(ovgen.UnsupportedModelError, match="pickle"):

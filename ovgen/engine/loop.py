@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from operator import index
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.block_pool import BlockPool
+from ovgen.engine.limits import checked_ids, length_limit
 from ovgen.engine.request import Request, TextStream
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
@@ -27,7 +28,7 @@ from ovgen.errors import (
 )
 from ovgen.metrics import RequestMetrics
 from ovgen.runtime.runner import Chunk, Runner
-from ovgen.sampling import Sampler, SamplerState, StopStrings, token_logprobs
+from ovgen.sampling import Sampler, SamplerState, StopStrings
 
 __all__ = ["Engine"]
 
@@ -42,22 +43,38 @@ class Engine:
         config: budgets and limits.
         max_model_len: the longest sequence that the model takes.
         eos_token_ids: tokens that end a request, unless it ignores them.
+        spare: what makes another runner of the same model when the device has failed; None: there is none.
     """
 
-    def __init__(self, runner: Runner, config: EngineConfig, max_model_len: int, eos_token_ids: frozenset[int]) -> None:
-        self.runner = runner
+    def __init__(
+        self,
+        runner: Runner,
+        config: EngineConfig,
+        max_model_len: int,
+        eos_token_ids: frozenset[int],
+        spare: Callable[[DeviceError], Runner | None] = lambda error: None,
+    ) -> None:
         self.config = config
         self.max_model_len = max_model_len
         self.eos_token_ids = eos_token_ids
         self.lock = threading.RLock()
-        limit = max(1, int(config.cache_size * _GIB) // runner.bytes_per_block)
-        self.pool = BlockPool(limit)
-        self.scheduler = Scheduler(config, self.pool, runner.block_size)
+        self.scheduler = Scheduler(config)
+        self._spare = spare
         self._sampler = Sampler()
-        self._room = 0  # blocks that the runner has memory for
+        self._computed: weakref.WeakSet[KVSequence] = weakref.WeakSet()  # those of sessions
         self._flying: Plan | None = None  # the step that the device works on
         self._busy = False  # a step is being taken: its logits are still in use
         self._unemitted: deque[Request] = deque()  # have sampled tokens that are not text yet
+        self._use(runner)
+
+    def _use(self, runner: Runner) -> None:
+        """Go on with a runner whose cache is empty; nothing is running."""
+        self.runner = runner
+        self.pool = BlockPool(max(1, int(self.config.cache_size * _GIB) // runner.bytes_per_block))
+        self.scheduler.use(self.pool, runner.block_size, runner.slots)
+        self._room = 0  # blocks that the runner has memory for
+        for sequence in self._computed:  # computed again when their sessions go on
+            sequence.blocks, sequence.computed = [], 0
 
     def prepare(
         self,
@@ -73,7 +90,9 @@ class Engine:
             ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
         """
         prompt = self.checked(prompt)
-        limit = self._length_limit(len(prompt), params)
+        limit = length_limit(
+            len(prompt), params.max_new_tokens, self.max_model_len, self.pool.limit * self.runner.block_size
+        )
         eos = frozenset() if params.ignore_eos else self.eos_token_ids
         return Request(
             sequence=KVSequence(prompt),
@@ -103,11 +122,15 @@ class Engine:
         """Take the results of the step in flight, start the next one, and emit meanwhile.
 
         What it emits is in `Request.pieces`. A request that fails has its `Request.error` set and the others go on.
-        If the device fails, or the caller is interrupted, every running request is put back to be computed again.
+        If the device fails, or the caller is interrupted, every running request is put back to be computed again, on
+        the next device if there is one.
 
         Raises:
-            DeviceError: the device failed.
+            DeviceError: the device failed, and there is no other.
         """
+        self._on_some_device(self._step)
+
+    def _step(self) -> None:
         with self._turn():
             self._land()
             self._launch(self.scheduler.plan())
@@ -121,7 +144,7 @@ class Engine:
         Raises:
             ContextLengthError: the sequence would be longer than the model's context.
             CacheFullError: the cache has no room; the sequence is as before.
-            DeviceError: the device failed; the sequence is as before.
+            DeviceError: the device failed, and there is no other; the sequence is as before.
         """
         start = len(sequence.tokens)
         if start + len(token_ids) > self.max_model_len:
@@ -131,14 +154,26 @@ class Engine:
         logits = np.empty((rows, self.runner.vocab_size), np.float32)
         with self.lock:
             self.drain()
-            self._make_room(sequence, start + len(token_ids))
+            self._computed.add(sequence)
+            sequence.tokens += token_ids
             try:
-                self._compute(sequence, token_ids, logits)
+                self._on_some_device(lambda: self._catch_up(sequence, logits))
             except BaseException:
                 self._settle()
                 self.trim(sequence, start)
                 raise
         return logits
+
+    def export(self, sequence: KVSequence) -> list[NDArray[np.uint8]]:
+        """The bytes of a sequence's cache, for `adopt`.
+
+        Raises:
+            DeviceError: the device failed, and there is no other.
+        """
+        with self.lock:
+            self.drain()
+            self._on_some_device(lambda: self._catch_up(sequence, np.empty((0, self.runner.vocab_size), np.float32)))
+            return self.runner.export_cache(sequence.number, sequence.blocks) if sequence.tokens else []
 
     def trim(self, sequence: KVSequence, length: int) -> None:
         """Keep the first ``length`` tokens of a sequence."""
@@ -151,6 +186,7 @@ class Engine:
         with self.lock:
             self.drain()
             twin = sequence.fork(self.pool)
+            self._computed.add(twin)
             self.runner.fork(sequence.number, twin.number)
             return twin
 
@@ -174,6 +210,7 @@ class Engine:
             self.drain()
             self._make_room(sequence, len(tokens))
             sequence.computed = len(tokens)
+            self._computed.add(sequence)
             try:
                 self.runner.import_cache(sequence.number, sequence.blocks, data)
             except BaseException:
@@ -185,9 +222,12 @@ class Engine:
         """Take the results of the step in flight, and leave the device idle.
 
         Raises:
-            DeviceError: the device failed; running requests are put back to be computed again.
+            DeviceError: the device failed, and there is no other; running requests are put back to be computed again.
             RequestError: called from inside a step, by a logits processor.
         """
+        self._on_some_device(self._drain)
+
+    def _drain(self) -> None:
         with self._turn():
             self._land()
             self._emit()
@@ -198,16 +238,22 @@ class Engine:
         Raises:
             RequestError: there are none, or one is no id of the model's vocabulary.
         """
-        try:
-            ids = [index(token) for token in token_ids]  # takes numpy's integers, and refuses 1.5
-        except TypeError as error:
-            raise RequestError(f"a prompt is text or a list of token ids: {error}") from error
-        if not ids:
-            raise RequestError("the prompt is empty: give at least one token (BOS, for example)")
-        for token in ids:
-            if not 0 <= token < self.runner.vocab_size:
-                raise RequestError(f"token id {token} is not in the vocabulary of {self.runner.vocab_size}")
-        return ids
+        return checked_ids(token_ids, self.runner.vocab_size)
+
+    def _on_some_device(self, work: Callable[[], None]) -> None:
+        """Do ``work``, and if the device fails, again on the next one."""
+        while True:
+            runner = self.runner
+            try:
+                return work()
+            except DeviceError as error:
+                with self.lock:
+                    if runner is not self.runner:
+                        continue  # another thread has moved on already
+                    spare = self._spare(error)
+                    if spare is None:
+                        raise
+                    self._use(spare)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -223,21 +269,6 @@ class Engine:
                 raise
             finally:
                 self._busy = False
-
-    def _length_limit(self, prompt: int, params: SamplingParams) -> int:
-        """At how many tokens a request with a prompt of this length ends."""
-        if prompt >= self.max_model_len:
-            raise ContextLengthError(
-                f"the prompt has {prompt} tokens; the context holds {self.max_model_len}, output included: shorten it"
-            )
-        room = self.pool.limit * self.runner.block_size
-        wanted = params.max_new_tokens
-        limit = min(self.max_model_len, prompt + wanted if wanted else max(room, prompt + 1))
-        if limit > room:
-            raise ContextLengthError(
-                f"{limit} tokens never fit the KV cache of {room}: raise cache_size ({self.config.cache_size} GiB)"
-            )
-        return limit
 
     def _launch(self, plan: Plan) -> None:
         for request in plan.preempted:
@@ -278,11 +309,15 @@ class Engine:
             row += item.rows
             if request.finished:  # aborted, or stopped by a string, while the device worked
                 continue
-            if request.wants_prompt_logprobs():
-                self._keep_prompt_logprobs(request, logits[row - item.rows : row])
-            request.sequence.computed += item.count
-            if request.error is None and not request.remaining:
-                sampled.append((row - 1, request))
+            try:
+                request.keep_prompt_logprobs(logits[row - item.rows : row])
+            except GenerationError as error:
+                request.error = error
+                self._forget(request)
+            else:
+                request.sequence.computed += item.count
+                if not request.remaining:
+                    sampled.append((row - 1, request))
         if sampled:
             self._sample(logits, sampled)
 
@@ -310,21 +345,6 @@ class Engine:
                 request.error = error
             if request.finished:
                 self._forget(request)
-
-    def _keep_prompt_logprobs(self, request: Request, rows: NDArray[np.float32]) -> None:
-        start = request.sequence.computed
-        entries = request.prompt_logprobs
-        if not entries:
-            entries.append(None)  # nothing precedes the first token
-        first = len(entries) - 1  # the first position whose row is new, even after a preemption
-        end = min(start + len(rows) + 1, request.prompt_length)
-        following = request.sequence.tokens[first + 1 : end]
-        wanted = rows[first - start : first - start + len(following)]
-        try:
-            entries.extend(token_logprobs(wanted, following, request.params.prompt_logprobs or 0))
-        except GenerationError as error:
-            request.error = error
-            self._forget(request)
 
     def _forget(self, request: Request) -> None:
         self.scheduler.remove(request)
@@ -362,18 +382,19 @@ class Engine:
                 self._prepare(copies)
                 return
 
-    def _compute(self, sequence: KVSequence, token_ids: Sequence[int], logits: NDArray[np.float32]) -> None:
-        """Run the tokens in chunks of the budget, filling ``logits`` ``(rows, vocab)`` from its end."""
-        budget = self.config.max_num_batched_tokens
-        unwanted = len(token_ids) - len(logits)
-        for begin in range(0, len(token_ids), budget):
-            part = list(token_ids[begin : begin + budget])
-            rows = min(len(part), max(0, begin + len(part) - unwanted))
+    def _catch_up(self, sequence: KVSequence, logits: NDArray[np.float32]) -> None:
+        """Compute what is not computed of a sequence, in chunks, and fill ``logits`` ``(rows, vocab)`` from its end."""
+        length, budget = len(sequence.tokens), self.config.max_num_batched_tokens
+        if sequence.computed < length:
+            self._make_room(sequence, length)
+        while sequence.computed < length:
+            part = sequence.tokens[sequence.computed : sequence.computed + budget]
+            end = sequence.computed + len(part)
+            last = max(0, len(logits) - (length - end))  # the row of logits behind this part's
+            rows = min(len(part), last)
             self.runner.start([Chunk(sequence.number, part, sequence.computed, sequence.blocks, rows)])
-            first = begin + len(part) - rows - unwanted
-            logits[max(first, 0) : max(first, 0) + rows] = self.runner.wait()
-            sequence.tokens += part
-            sequence.computed += len(part)
+            logits[last - rows : last] = self.runner.wait()
+            sequence.computed = end
 
     def _prepare(self, copies: Sequence[tuple[int, int]]) -> None:
         """Give the runner memory for all blocks handed out, then copy those that are written to."""

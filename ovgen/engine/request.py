@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ovgen.config import SamplingParams
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import OvgenError
 from ovgen.metrics import RequestMetrics
 from ovgen.outputs import FinishReason, GenerationOutput, Piece, TokenLogprobs
-from ovgen.sampling import Choice, SamplerState, StopStrings
+from ovgen.sampling import Choice, SamplerState, StopStrings, token_logprobs
 
 __all__ = ["Request", "TextStream"]
 
@@ -75,6 +78,24 @@ class Request:
     def wants_prompt_logprobs(self) -> bool:
         """Whether the chunk to come must give the logits of all its positions."""
         return self.params.prompt_logprobs is not None and len(self.prompt_logprobs) < self.prompt_length
+
+    def keep_prompt_logprobs(self, rows: NDArray[np.float32]) -> None:
+        """Note the log-probabilities of prompt tokens, if wanted: ``rows`` ``(n, vocab)`` follow what is computed.
+
+        Raises:
+            GenerationError: the logits are no numbers.
+        """
+        if not self.wants_prompt_logprobs():
+            return
+        start = self.sequence.computed
+        entries = self.prompt_logprobs
+        if not entries:
+            entries.append(None)  # nothing precedes the first token
+        first = len(entries) - 1  # the first position whose row is new, even after a preemption
+        end = min(start + len(rows) + 1, self.prompt_length)
+        following = self.sequence.tokens[first + 1 : end]
+        wanted = rows[first - start : first - start + len(following)]
+        entries.extend(token_logprobs(wanted, following, self.params.prompt_logprobs or 0))
 
     def commit(self, choice: Choice, now: float) -> None:
         """Append a sampled token, and finish where it or the length says so."""

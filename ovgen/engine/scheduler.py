@@ -40,12 +40,20 @@ class Plan:
 class Scheduler:
     """Holds the requests between their arrival and their end."""
 
-    def __init__(self, config: EngineConfig, pool: BlockPool, block_size: int) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._pool = pool
-        self._block_size = block_size
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # oldest first
+
+    def use(self, pool: BlockPool, block_size: int, slots: int | None) -> None:
+        """Take blocks from a pool; ``slots``: the device takes no more requests in a step, None: any number.
+
+        Nothing is running, and what waits has no blocks.
+        """
+        assert not self.running
+        self._pool = pool
+        self._block_size = block_size
+        self._most = min(self._config.max_num_seqs, slots or self._config.max_num_seqs)
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
@@ -68,7 +76,7 @@ class Scheduler:
             budget -= self._take(self.running[position], budget, plan)
             position += 1
         # Nobody joins a step in which somebody had to leave: it would take the blocks that were missing.
-        while budget and self.waiting and len(self.running) < self._config.max_num_seqs and not plan.preempted:
+        while budget and self.waiting and len(self.running) < self._most and not plan.preempted:
             request = self.waiting[0]
             if not self._reserve(request, min(request.remaining, budget), plan):
                 break

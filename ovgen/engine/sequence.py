@@ -16,7 +16,7 @@ Copy = tuple[int, int]
 """Block ``source`` is to be copied to block ``target`` before the next step."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class KVSequence:
     """Tokens, how many of them are computed, and the blocks they lie in.
 

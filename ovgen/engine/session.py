@@ -106,9 +106,7 @@ class Session:
             CacheFileError: the file cannot be written.
         """
         target = Path(path)
-        with self._engine.lock:
-            self._engine.drain()
-            data = self._engine.runner.export_cache(self._sequence.number, self._sequence.blocks) if len(self) else []
+        data = self._engine.export(self._sequence)
         header = json.dumps(self._header()).encode()
         arrays: dict[str, Any] = {f"cache_{i:04d}": array for i, array in enumerate(data)}
         arrays["header"] = np.frombuffer(header, np.uint8)

@@ -1,40 +1,55 @@
-"""Choosing the form in which a model runs, and saying so where it is not the one that was wanted."""
+"""Choosing the device and the form in which a model runs, and saying what became of each that was tried."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import openvino as ov
 
+from ovgen.config import EngineConfig
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.graph.passes import select_rows, to_paged
+from ovgen.runtime.device import check_device
+from ovgen.runtime.device_list import base_name, device_properties
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
 from ovgen.runtime.stateful import StatefulRunner
+from ovgen.runtime.static import StaticRunner
 from ovgen.runtime.windows import attention_windows
 
-__all__ = ["Fallback", "Form", "check_form", "make_runner"]
+__all__ = ["Attempt", "Form", "Runners", "check_form"]
 
-Form = Literal["auto", "paged", "stateful"]
-"""``auto`` is paged, and stateful where that cannot be built."""
+Form = Literal["auto", "paged", "stateful", "static"]
+"""``auto`` is static on an NPU; elsewhere paged, and stateful where that cannot be built."""
 
 _INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx"}
 _log = logging.getLogger("ovgen")
 
 
 @dataclass(frozen=True, slots=True)
-class Fallback:
-    """Something other than what was wanted is in use, and why."""
+class Attempt:
+    """What came of a form of the model on a device.
 
-    wanted: str
-    used: str
-    reason: str
+    Attributes:
+        device: OpenVINO's name.
+        form: ``paged``, ``stateful`` or ``static``.
+        reason: why it is not in use; None for the one that is, or was until it failed.
+        seconds: that compiling took.
+    """
+
+    device: str
+    form: str
+    reason: str | None
+    seconds: float
 
     def __str__(self) -> str:
-        return f"using {self.used} instead of {self.wanted}: {self.reason}"
+        """One line for people."""
+        return f"the {self.form} form on {self.device}: {self.reason or f'ready after {self.seconds:.1f} s'}"
 
 
 def check_form(form: str) -> None:
@@ -43,28 +58,106 @@ def check_form(form: str) -> None:
         raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}")
 
 
-def make_runner(
-    model: ov.Model, device: str, config: Mapping[str, Any], form: Form
-) -> tuple[Runner, tuple[Fallback, ...]]:
-    """Compile a stateful causal LM in a form that the device takes.
+class Runners:
+    """Makes runners of a stateful causal LM, trying devices and forms in order.
+
+    Args:
+        model: the causal LM form.
+        devices: tried in this order; with several, one that is absent or fails is passed over.
+        config: OpenVINO properties, of all devices, or of one under its name.
+        form: which form; ``auto`` lets the device choose.
+        engine: budgets and slots.
+        longest: tokens of the longest sequence.
+
+    Attributes:
+        report: every attempt so far, in order.
 
     Raises:
-        ConfigError: the device refuses a property.
-        DeviceError: the device refuses the model.
-        UnsupportedModelError: the model has inputs or variables that are unknown, or ``form="paged"`` and it cannot
-            be brought into that form.
+        UnsupportedModelError: the model has inputs or variables that are unknown.
     """
-    _check_inputs(model)
-    if form == "stateful":
-        return StatefulRunner(_with_rows(model), device, config), ()
-    try:
-        return PagedRunner(to_paged(model, attention_windows(model)), device, config), ()
-    except (UnsupportedModelError, DeviceError) as error:
-        if form == "paged":
-            raise
-        fallback = Fallback("the paged form", "the stateful form", str(error))
-    _log.warning("%s", fallback)
-    return StatefulRunner(_with_rows(model), device, config), (fallback,)
+
+    def __init__(
+        self,
+        model: ov.Model,
+        devices: Sequence[str],
+        config: Mapping[str, Any],
+        form: Form,
+        engine: EngineConfig,
+        longest: int,
+    ) -> None:
+        _check_inputs(model)
+        self.report: list[Attempt] = []
+        self._model = model
+        self._config = config
+        self._engine = engine
+        self._longest = longest
+        self._candidates = [(device, kind) for device in devices for kind in _kinds(device, form)]
+
+    def make(self) -> Runner:
+        """The next runner that can be made.
+
+        Raises:
+            ConfigError: a device refuses a property.
+            DeviceError: no device takes the model; the message tells every attempt.
+            UnsupportedModelError: it was the only attempt, and the model cannot be brought into that form.
+        """
+        failure: Exception | None = None
+        while self._candidates:
+            device, kind = self._candidates.pop(0)
+            begin = time.perf_counter()
+            try:
+                runner = self._make(device, kind)
+            except (UnsupportedModelError, DeviceError) as error:
+                failure = error
+                self.report.append(Attempt(device, kind, str(error), time.perf_counter() - begin))
+            else:
+                for attempt in self.report:
+                    _log.warning("using the %s form on %s instead of %s", kind, device, attempt)
+                self.report.append(Attempt(device, kind, None, time.perf_counter() - begin))
+                return runner
+        if failure is not None and len(self.report) == 1:
+            raise failure
+        raise DeviceError(f"no device takes the model: {'; '.join(map(str, self.report))}") from failure
+
+    def after(self, error: DeviceError) -> Runner | None:
+        """A runner on another device than the one that failed in the middle of its work; None if there is none.
+
+        Raises:
+            DeviceError: none of the other devices takes the model.
+        """
+        failed = self.report[-1].device
+        self.report[-1] = replace(self.report[-1], reason=str(error))
+        self._candidates = [candidate for candidate in self._candidates if candidate[0] != failed]
+        return self.make() if self._candidates else None
+
+    def _make(self, device: str, kind: str) -> Runner:
+        config = device_properties(self._config, device)
+        check_device(device)
+        if kind == "paged":
+            return PagedRunner(to_paged(self._model, self._windows), device, config)
+        if kind == "stateful":
+            return StatefulRunner(_with_rows(self._model), device, config)
+        return StaticRunner(
+            self._model,
+            self._windows,
+            device,
+            config,
+            slots=self._engine.batch_slots,
+            chunk=min(self._engine.prefill_chunk_size, self._longest),
+            longest=self._longest,
+            ahead=self._engine.compile_ahead,
+        )
+
+    @cached_property
+    def _windows(self) -> dict[str, int | None]:
+        return attention_windows(self._model)
+
+
+def _kinds(device: str, form: Form) -> tuple[str, ...]:
+    """The forms to try on a device."""
+    if form != "auto":
+        return (form,)
+    return ("static",) if base_name(device) == "NPU" else ("paged", "stateful")
 
 
 def _check_inputs(model: ov.Model) -> None:

@@ -26,9 +26,10 @@ class PagedRunner:
     """
 
     form = "paged"
+    slots: int | None = None
 
     def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any]) -> None:
-        self._device = device
+        self.device = device
         self.compiled = compile_model(model, device, config)
         self._request = self.compiled.create_infer_request()
         wait_before_freeing(self, self._request)
@@ -78,12 +79,12 @@ class PagedRunner:
         for name, buffer in self._inputs.items():
             buffer.write(values[name])
         self._longest[()] = longest
-        with device_errors(self._device):
+        with device_errors(self.device):
             self._request.start_async()
 
     def wait(self) -> NDArray[np.float32]:
         """Logits ``(rows, vocab)`` in the request's own memory: valid until the next `start`."""
-        with device_errors(self._device):
+        with device_errors(self.device):
             self._request.wait()
         logits: NDArray[np.float32] = self._request.get_output_tensor(0).data  # (rows, 1, vocab)
         return logits.reshape(-1, self.vocab_size)

@@ -38,6 +38,9 @@ class Runner(Protocol):
     """
 
     form: str
+    device: str
+    slots: int | None
+    """Most chunks in a step; None: any number."""
     block_size: int
     """Tokens per block."""
     bytes_per_block: int

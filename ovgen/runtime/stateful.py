@@ -39,10 +39,11 @@ class StatefulRunner:
     """
 
     form = "stateful"
+    slots: int | None = None
     block_size = 32  # for the engine's accounting only
 
     def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any]) -> None:
-        self._device = device
+        self.device = device
         self.compiled = compile_model(model, device, config)
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self._states: dict[int, _State] = {}
@@ -72,7 +73,7 @@ class StatefulRunner:
             }
             for name, buffer in state.inputs.items():
                 buffer.write(values[name])
-            with device_errors(self._device):
+            with device_errors(self.device):
                 state.request.start_async()
             state.length = end
             self._running.append(state)
@@ -81,7 +82,7 @@ class StatefulRunner:
         """Logits ``(rows, vocab)``, gathered from the requests of the step."""
         rows: list[NDArray[np.float32]] = []
         for state in self._running:
-            with device_errors(self._device):
+            with device_errors(self.device):
                 state.request.wait()
             rows.append(state.request.get_tensor("logits").data.reshape(-1, self.vocab_size))
         nothing = np.empty((0, self.vocab_size), np.float32)

@@ -9,7 +9,7 @@ import pytest
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.loop import Engine
 from ovgen.graph import build_model, read_config
-from ovgen.runtime.forms import make_runner
+from ovgen.runtime.forms import Runners
 from ovgen.runtime.paged import PagedRunner
 from ovgen.weights import open_checkpoint
 from tests.engine.fake import NoText
@@ -39,7 +39,7 @@ def test_host_time_per_step(
 ) -> None:
     folder = make("gpt2", tmp_path, vocab_size=50_257)
     model = build_model(read_config(folder), open_checkpoint(folder))
-    runner, _ = make_runner(model, "CPU", {}, "paged")
+    runner = Runners(model, ["CPU"], {}, "paged", EngineConfig(), CONTEXT).make()
     assert isinstance(runner, PagedRunner)
     engine = Engine(runner, EngineConfig(), CONTEXT, frozenset())
     for i in range(requests):

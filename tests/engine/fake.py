@@ -32,6 +32,8 @@ class FakeRunner:
     """A `Runner` whose cache holds the tokens themselves, so that a wrong block shows as wrong output."""
 
     form = "fake"
+    device = "FAKE"
+    slots: int | None = None
     block_size = 4
     bytes_per_block = 1 << 20
     vocab_size = VOCAB

@@ -28,7 +28,9 @@ def make_request(length: int, **options: int) -> Request:
 
 def make_scheduler(blocks: int = 100, tokens: int = 16, seqs: int = 8) -> Scheduler:
     config = EngineConfig(max_num_batched_tokens=tokens, max_num_seqs=seqs)
-    return Scheduler(config, BlockPool(blocks), block_size=4)
+    scheduler = Scheduler(config)
+    scheduler.use(BlockPool(blocks), block_size=4, slots=None)
+    return scheduler
 
 
 def counts(plan: Plan) -> list[tuple[Request, int, int]]:

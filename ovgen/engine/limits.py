@@ -1,0 +1,50 @@
+"""What can be refused before it is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import index
+
+from ovgen.errors import ContextLengthError, RequestError
+
+__all__ = ["checked_ids", "length_limit"]
+
+
+def checked_ids(token_ids: Iterable[int], vocab_size: int) -> list[int]:
+    """The ids as a list of our own.
+
+    Raises:
+        RequestError: there are none, or one is not below ``vocab_size``.
+    """
+    try:
+        ids = [index(token) for token in token_ids]  # takes numpy's integers, and refuses 1.5
+    except TypeError as error:
+        raise RequestError(f"a prompt is text or a list of token ids: {error}") from error
+    if not ids:
+        raise RequestError("the prompt is empty: give at least one token (BOS, for example)")
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise RequestError(f"token id {token} is not in the vocabulary of {vocab_size}")
+    return ids
+
+
+def length_limit(prompt: int, max_new_tokens: int | None, context: int, room: int) -> int:
+    """At how many tokens a request ends.
+
+    Args:
+        prompt: tokens of its prompt.
+        max_new_tokens: None for as many as there is room for.
+        context: tokens that the model takes.
+        room: tokens that the KV cache holds.
+
+    Raises:
+        ContextLengthError: the prompt is longer than the context, or the request could never fit the cache.
+    """
+    if prompt >= context:
+        raise ContextLengthError(
+            f"the prompt has {prompt} tokens; the context holds {context}, output included: shorten it"
+        )
+    limit = min(context, prompt + max_new_tokens if max_new_tokens else max(room, prompt + 1))
+    if limit > room:
+        raise ContextLengthError(f"{limit} tokens never fit the KV cache of {room}: raise cache_size")
+    return limit

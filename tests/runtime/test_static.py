@@ -1,0 +1,177 @@
+"""The static form against the paged one: the same logits, whatever the sizes of its graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import ovgen
+from ovgen.loader import load
+from ovgen.runtime import static
+from ovgen.runtime.runner import Chunk
+from ovgen.runtime.static import StaticRunner
+from ovgen.runtime.windows import attention_windows
+from tests.conftest import F32, NPU_ON_CPU
+from tests.tiny_models import make
+
+LONGEST = 100
+DEVICES: dict[str, Mapping[str, Any]] = {"CPU": F32, "NPU": {**NPU_ON_CPU, "KV_CACHE_PRECISION": "f32"}}
+
+
+@pytest.fixture(autouse=True)
+def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contexts of 16, 32, 64 and 100 tokens."""
+    monkeypatch.setattr(static, "_SHORTEST", 16)
+
+
+class Truth:
+    """Logits of whole sequences, computed in one piece in the stateful form."""
+
+    def __init__(self, model: Path) -> None:
+        self._session = ovgen.LLM(model, device_config=F32, form="stateful").session()
+
+    def __call__(self, tokens: list[int], rows: int) -> NDArray[np.float32]:
+        self._session.trim(0)
+        return self._session.forward(tokens, rows=rows)
+
+
+class Sequences:
+    """A runner with sequences whose every logit is compared."""
+
+    def __init__(self, model: Path, device: str = "CPU", slots: int = 2, chunk: int = 8) -> None:
+        graph = load(model).build()
+        windows = attention_windows(graph)
+        self.runner = StaticRunner(
+            graph, windows, device, DEVICES[device], slots=slots, chunk=chunk, longest=LONGEST
+        )
+        self.tokens: dict[int, list[int]] = {}
+        self._truth = Truth(model)
+        self._rng = np.random.default_rng(0)
+
+    def step(self, *parts: tuple[int, int, int]) -> None:
+        """Append so many random tokens to each sequence, and compare so many rows."""
+        chunks = []
+        for number, count, rows in parts:
+            tokens = self.tokens.setdefault(number, [])
+            new = self._rng.integers(0, self.runner.vocab_size, count).tolist()
+            chunks.append(Chunk(number, new, len(tokens), (), rows))
+            tokens += new
+        self.runner.start(chunks)
+        logits = self.runner.wait()
+        expected = [self._truth(self.tokens[number], rows) for number, _, rows in parts]
+        np.testing.assert_allclose(logits, np.concatenate(expected), atol=1e-4, rtol=0)
+
+    def trim(self, number: int, length: int) -> None:
+        self.runner.trim(number, length)
+        del self.tokens[number][length:]
+
+    def fork(self, source: int, target: int) -> None:
+        self.runner.fork(source, target)
+        self.tokens[target] = list(self.tokens[source])
+
+
+@pytest.fixture(params=["llama", "mistral", "gpt2", "gemma2", "gemma3"])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return make(request.param, tmp_path / "model")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_way_of_cutting_a_sequence_gives_its_logits(model: Path, device: str) -> None:
+    s = Sequences(model, device)
+    s.step((0, 5, 1))  # shorter than a chunk of 8
+    s.step((0, 8, 8))  # as long as one
+    s.step((0, 1, 1))
+    s.step((0, 21, 1))  # longer, and the cache grows
+    s.step((0, 2, 2))
+    s.step((0, 11, 3))
+    s.step((0, 40, 40))
+    s.trim(0, 10)
+    s.step((0, 9, 9))
+    s.step((0, LONGEST - 19, 1))  # to the last token of the context
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_sequences_take_turns_in_the_slots(tiny_llama: Path, slots: int) -> None:
+    s = Sequences(tiny_llama, slots=slots)
+    for number in range(4):  # more than there are slots
+        s.step((number, 3 + 5 * number, 2))
+    s.step((0, 1, 1))
+    s.fork(0, 4)
+    s.fork(2, 5)
+    s.trim(2, 4)
+    for number in range(6):
+        s.step((number, 1 + 2 * number, 1))
+    together = list(range(slots))
+    s.step(*((number, 1, 1) for number in together))  # one pass over all slots
+    s.step(*((number, 4, 4) for number in together))  # drafts
+    s.step(*((number, 1 + 9 * number, 1) for number in together))  # decode and prefill in one step
+    s.runner.release(1)
+    del s.tokens[1]
+    s.step((1, 30, 2))
+    s.step(*((number, 1, 1) for number in together))
+
+
+def test_saved_rows_go_on_in_another_context_and_slot(tiny_llama: Path) -> None:
+    s, other = Sequences(tiny_llama), Sequences(tiny_llama)
+    s.step((0, 13, 1))
+    other.step((7, 50, 1))
+    assert s.runner.cache_layout == other.runner.cache_layout
+    other.runner.import_cache(3, (), s.runner.export_cache(0, ()))
+    other.tokens[3] = list(s.tokens[0])
+    other.step((3, 4, 4), (7, 1, 1))
+
+
+def test_the_cache_becomes_short_again_when_it_is_empty(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama)
+    s.step((0, 60, 1))
+    assert s.runner.compiled.input("past_key_values.0.key").shape[2] == 64
+    s.runner.release(0)
+    s.step((1, 3, 1))
+    assert s.runner.compiled.input("past_key_values.0.key").shape[2] == 16
+
+
+def test_a_sequence_that_is_released_while_the_device_works_leaves_nothing(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama)
+    s.step((0, 5, 1))
+    s.runner.start([Chunk(1, [4] * 20, 0, (), 1)])
+    s.runner.release(1)
+    s.runner.wait()
+    s.step((0, 1, 1), (2, 12, 1))
+
+
+def test_compiling_ahead_leaves_nothing_to_compile(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = ovgen.LLM(tiny_llama, form="static", compile_ahead=True, max_model_len=64, prefill_chunk_size=8)
+    monkeypatch.setattr("ovgen.runtime.static_graphs.compile_model", None)
+    assert len(llm.generate([1] * 20, max_new_tokens=44, ignore_eos=True).token_ids) == 44
+
+
+def test_compressed_gpt2_runs_where_an_npu_would(tmp_path: Path) -> None:
+    folder = make("gpt2", tmp_path / "model")
+    for weights in ("int8", "int4"):
+        npu = ovgen.LLM(folder, device="NPU", device_config=NPU_ON_CPU, weights=weights)
+        cpu = ovgen.LLM(folder, device_config=F32, weights=weights)
+        assert (npu.device, npu.form) == ("NPU", "static")
+        ids = [1, 17, 250, 3, 99]
+        exact = cpu.session().forward(ids)
+        assert np.abs(npu.session().forward(ids) - exact).max() < 0.01 * np.abs(exact).max()  # a cache in float16
+
+
+def test_the_bundled_model_tells_the_same_stories(storyteller: ovgen.LLM) -> None:
+    prompts = ["Once upon a time", "Tom and the dragon went to the river. " * 9, "Lily"]
+    expected = [out.text for out in storyteller.generate(prompts, max_new_tokens=60, temperature=0)]
+    for slots in (1, 2):
+        llm = ovgen.LLM(
+            ovgen.bundled_model(), device_config=F32, form="static", batch_slots=slots, prefill_chunk_size=32
+        )
+        assert [out.text for out in llm.generate(prompts, max_new_tokens=60, temperature=0)] == expected
+
+
+@pytest.mark.parametrize("precision", ["u8", "bf16"])
+def test_a_cache_precision_that_is_not_there_is_refused(tiny_llama: Path, precision: str) -> None:
+    with pytest.raises(ovgen.ConfigError, match="KV_CACHE_PRECISION must be f16 or f32 in the static form"):
+        ovgen.LLM(tiny_llama, form="static", device_config={"KV_CACHE_PRECISION": precision})
