@@ -29,9 +29,11 @@ from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
 from ovgen.resources import bundled_model
 
 if TYPE_CHECKING:
+    from ovgen.configuration import ModelSpec
     from ovgen.conversion import convert
     from ovgen.engine.session import Session
     from ovgen.llm import LLM
+    from ovgen.manager import ModelManager, ModelStatus
     from ovgen.weights import Compression
 
 __all__ = [
@@ -49,7 +51,10 @@ __all__ = [
     "LogitsProcessor",
     "MissingTensorError",
     "ModelError",
+    "ModelManager",
     "ModelNotFoundError",
+    "ModelSpec",
+    "ModelStatus",
     "OvgenError",
     "Piece",
     "RequestError",
@@ -67,6 +72,9 @@ __all__ = [
 _LAZY = {
     "Compression": "ovgen.weights",
     "LLM": "ovgen.llm",
+    "ModelManager": "ovgen.manager",
+    "ModelSpec": "ovgen.configuration",
+    "ModelStatus": "ovgen.manager",
     "Session": "ovgen.engine.session",
     "convert": "ovgen.conversion",
 }

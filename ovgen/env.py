@@ -5,9 +5,12 @@ from pathlib import Path
 
 from ovgen.errors import ConfigError
 
-__all__ = ["home", "log_level"]
+__all__ = ["OVERRIDES", "home", "log_level", "overrides"]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+OVERRIDES = ("device", "cache_dir", "performance_hint", "num_streams", "weights", "form", "memory_budget")
+"""Settings of a configuration file that a variable overrides: ``OVGEN_DEVICE``, ``OVGEN_CACHE_DIR``, ..."""
 
 
 def log_level() -> str:
@@ -30,3 +33,9 @@ def home() -> Path:
     from platformdirs import user_cache_path  # only needed here
 
     return user_cache_path("ovgen", appauthor=False)
+
+
+def overrides() -> dict[str, tuple[str, str]]:
+    """Those of `OVERRIDES` that are set: name -> (variable, its text). An empty variable is not set."""
+    variables = {name: f"OVGEN_{name.upper()}" for name in OVERRIDES}
+    return {name: (variable, os.environ[variable]) for name, variable in variables.items() if os.environ.get(variable)}

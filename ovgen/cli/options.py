@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -38,18 +38,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--model", "-m", metavar="PATH", help="model folder or .gguf file (default: the bundled storyteller)"
     )
-    group.add_argument("--device", default="CPU", help="OpenVINO device, as `ovgen devices` lists it (default: CPU)")
+    group.add_argument(
+        "--device",
+        default="CPU",
+        help="OpenVINO device, as `ovgen devices` lists it; AUTO, or several to try in order, NPU,GPU,CPU (default: CPU)",
+    )
     group.add_argument(
         "--device-config",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="OpenVINO property for compiling, such as KV_CACHE_PRECISION=f16; may be given several times",
+        help="OpenVINO property for compiling, such as KV_CACHE_PRECISION=f16, or for one device, as in "
+        "NPU:NPU_TURBO=YES; may be given several times",
     )
     group.add_argument(
         "--form",
         default="auto",
-        choices=("auto", "paged", "stateful"),
+        choices=("auto", "paged", "stateful", "static"),
         help="how the model runs (default: auto)",
     )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
@@ -100,22 +105,28 @@ def load_model(options: argparse.Namespace) -> LLM:
     """The model that the options name."""
     from ovgen.llm import LLM  # brings the engine with it, which `ovgen convert` has no use for
 
-    config = {}
-    for pair in options.device_config:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise ConfigError(f"--device-config takes NAME=VALUE, got {pair!r}")
-        config[name] = value
     path = Path(options.model or bundled_model())
     with status(f"Loading {path.name}"):
         return LLM(
             path,
-            device=options.device,
-            device_config=config,
+            device=options.device.split(",") if ":" not in options.device else options.device,
+            device_config=_properties(options.device_config),
             form=options.form,
             weights=compression(options),
             **_given(options, EngineConfig),
         )
+
+
+def _properties(pairs: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE``, and ``DEVICE:NAME=VALUE`` under the device's name."""
+    config: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--device-config takes NAME=VALUE, got {pair!r}")
+        device, _, name = key.rpartition(":")
+        (config.setdefault(device, {}) if device else config)[name] = value
+    return config
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:

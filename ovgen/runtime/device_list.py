@@ -28,7 +28,7 @@ def device_order(device: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: it is not a name or a list of names, or a name comes twice.
     """
-    if device == "AUTO":
+    if device in ("AUTO", ["AUTO"]):
         found = core().available_devices
         return tuple(name for kind in _PREFERRED for name in found if base_name(name) == kind)
     if isinstance(device, str) and device.startswith("AUTO:"):
