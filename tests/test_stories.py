@@ -21,7 +21,7 @@ def published() -> str:
 
 
 @needs_shared
-@pytest.mark.parametrize("form", ["paged", "stateful"])
+@pytest.mark.parametrize("form", ["paged", "stateful", "static"])
 @pytest.mark.parametrize("source", ["Hugging Face", "IR"])
 def test_greedy_text_is_the_published_one(source: str, form: Form, tmp_path: Path) -> None:
     folder = FOLDER if source == "Hugging Face" else ovgen.convert(FOLDER, tmp_path / "ir")

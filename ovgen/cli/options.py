@@ -41,7 +41,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--device",
         default="CPU",
-        help="OpenVINO device, as `ovgen devices` lists it; AUTO, or several to try in order, NPU,GPU,CPU (default: CPU)",
+        help="OpenVINO device, as `ovgen devices` lists it; AUTO or NPU,GPU,CPU for several to try (default: CPU)",
     )
     group.add_argument(
         "--device-config",

@@ -63,8 +63,9 @@ def attentions(model: ov.Model) -> Iterator[Attention]:
 def _fused(node: ov.Node) -> Attention:
     if node.get_input_size() < 4:
         raise UnsupportedModelError(f"the attention {node.get_friendly_name()} has no mask")
-    q, k, v, _, *scale = node.input_values()
-    return Attention(node, q, _with_cache(node, k), _with_cache(node, v), node.input(3), scale[0] if scale else None, None)
+    q, k, v, _, *rest = node.input_values()
+    scale = rest[0] if rest else None
+    return Attention(node, q, _with_cache(node, k), _with_cache(node, v), node.input(3), scale, None)
 
 
 def _capped(softmax: ov.Node) -> Attention | None:

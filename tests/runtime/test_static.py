@@ -46,9 +46,7 @@ class Sequences:
     def __init__(self, model: Path, device: str = "CPU", slots: int = 2, chunk: int = 8) -> None:
         graph = load(model).build()
         windows = attention_windows(graph)
-        self.runner = StaticRunner(
-            graph, windows, device, DEVICES[device], slots=slots, chunk=chunk, longest=LONGEST
-        )
+        self.runner = StaticRunner(graph, windows, device, DEVICES[device], slots=slots, chunk=chunk, longest=LONGEST)
         self.tokens: dict[int, list[int]] = {}
         self._truth = Truth(model)
         self._rng = np.random.default_rng(0)
@@ -175,3 +173,50 @@ def test_the_bundled_model_tells_the_same_stories(storyteller: ovgen.LLM) -> Non
 def test_a_cache_precision_that_is_not_there_is_refused(tiny_llama: Path, precision: str) -> None:
     with pytest.raises(ovgen.ConfigError, match="KV_CACHE_PRECISION must be f16 or f32 in the static form"):
         ovgen.LLM(tiny_llama, form="static", device_config={"KV_CACHE_PRECISION": precision})
+
+
+def test_sampling_and_logprobs_are_those_of_the_paged_form(storyteller: ovgen.LLM) -> None:
+    llm = ovgen.LLM(ovgen.bundled_model(), device_config=F32, form="static", batch_slots=2, prefill_chunk_size=8)
+    options: dict[str, Any] = {
+        "temperature": 0.9,
+        "top_p": 0.9,
+        "repetition_penalty": 1.2,
+        "no_repeat_ngram_size": 3,
+        "seed": 5,
+        "logprobs": 2,
+        "prompt_logprobs": 1,
+        "stop": ["forest"],
+        "max_new_tokens": 40,
+    }
+    prompts = ["One day, a little fox went to", "Lily and Ben"]
+    for ours, theirs in zip(llm.generate(prompts, **options), storyteller.generate(prompts, **options), strict=True):
+        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
+        for mine, other in ((ours.logprobs, theirs.logprobs), (ours.prompt_logprobs, theirs.prompt_logprobs)):
+            assert mine is not None
+            assert other is not None
+            assert len(mine) == len(other)
+            for a, b in zip(mine, other, strict=True):
+                assert (a is None) == (b is None)
+                if a is not None and b is not None:
+                    assert a.logprob == pytest.approx(b.logprob, abs=1e-3)
+
+
+def test_a_session_rewinds_forks_and_is_saved(storyteller: ovgen.LLM, tmp_path: Path) -> None:
+    llm = ovgen.LLM(ovgen.bundled_model(), device_config=F32, form="static", prefill_chunk_size=8)
+    past, future = list(range(300, 340)), [400, 401, 402]
+    with storyteller.session() as reference:
+        reference.forward(past)
+        expected = reference.forward(future)
+    session = llm.session()
+    session.forward([*past, 7, 8, 9])
+    session.trim(len(past))
+    twin = session.fork()
+    session.forward([500] * 20)
+    np.testing.assert_allclose(twin.forward(future), expected, atol=1e-4, rtol=0)
+    twin.trim(len(past))
+    twin.save(tmp_path / "s.kv")
+    llm.generate("A story about somebody else", max_new_tokens=5)  # takes the only slot
+    loaded = llm.session(tmp_path / "s.kv")
+    np.testing.assert_allclose(loaded.forward(future), expected, atol=1e-4, rtol=0)
+    with pytest.raises(ovgen.CacheFileError, match="another cache"):
+        storyteller.session(tmp_path / "s.kv")
