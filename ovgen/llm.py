@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -17,11 +18,11 @@ from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import RequestError, TokenizerError
 from ovgen.graph.passes import settle_longrope
-from ovgen.loader import Source, load
+from ovgen.loader import Source, digest, load
 from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.runtime.device import check_device
-from ovgen.runtime.device_list import device_order
+from ovgen.runtime.device_list import device_order, device_properties
 from ovgen.runtime.forms import Attempt, Form, Runners, check_form
 from ovgen.text import Detokenizer
 from ovgen.weights import Compression, Precision
@@ -86,7 +87,7 @@ class LLM:
         check_form(form)  # what can be refused is refused before anything long begins
         devices = device_order(device)
         if len(devices) == 1:
-            check_device(devices[0])
+            check_device(devices[0], device_properties(device_config or {}, devices[0]))
         compression = Compression.of(weights)
         source = load(Path(path) if compression is None else compressed_copy(Path(path), compression))
         self.path = source.path
@@ -98,7 +99,8 @@ class LLM:
         length = _length(source, engine_config)
         self._longrope = settle_longrope(self.model, length)
         _report_longrope(self._longrope, length)
-        self._runners = Runners(self.model, devices, device_config or {}, form, engine_config, length)
+        identity = partial(digest, source.path, times=True)
+        self._runners = Runners(self.model, devices, device_config or {}, form, engine_config, length, identity)
         self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
         self.load_time = time.perf_counter() - begin
 

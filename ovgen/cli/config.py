@@ -12,6 +12,7 @@ from ovgen.cli.options import to_json
 from ovgen.configuration import Configuration, ModelConfig, Setting, read_configuration
 from ovgen.errors import DeviceError
 from ovgen.runtime.device import check_device
+from ovgen.runtime.device_list import device_properties
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -66,12 +67,18 @@ def run(options: argparse.Namespace) -> int:
     for name, model in configuration.models.items():
         print(f"\n{name}")
         print(*_table({"path": model.path, **model.settings, **_under_params(model)}), sep="\n")
-    for device in sorted({name for model in configuration.models.values() for name in model.settings["device"].value}):
-        try:
-            check_device(device)
-        except DeviceError as error:  # the file may be for another machine
-            print(f"note: {error}", file=sys.stderr)
+    for note in sorted({note for model in configuration.models.values() for note in _absent(model)}):
+        print(f"note: {note}", file=sys.stderr)
     return 0
+
+
+def _absent(model: ModelConfig) -> Iterable[str]:
+    """Devices that are not here: no error, for the file may be for another machine."""
+    for device in model.settings["device"].value:
+        try:
+            check_device(device, device_properties(model.settings["device_config"].value, device))
+        except DeviceError as error:
+            yield str(error)
 
 
 def _under_params(model: ModelConfig) -> dict[str, Setting]:

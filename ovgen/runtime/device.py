@@ -11,6 +11,9 @@ from typing import Any
 import openvino as ov
 
 from ovgen.errors import ConfigError, DeviceError
+from ovgen.graph.lint import lint, summary
+from ovgen.runtime.advice import advice, driver_advice
+from ovgen.runtime.blob_cache import compile_cached, keeps_blobs
 
 __all__ = [
     "check_device",
@@ -37,23 +40,43 @@ def list_devices() -> dict[str, dict[str, Any]]:
     return {name: _properties(name) for name in core().available_devices}
 
 
-def check_device(device: str) -> None:
+def check_device(device: str, config: Mapping[str, Any] | None = None) -> None:
     """Say at once that a device is absent, not after a model has been read.
+
+    Args:
+        device: OpenVINO's name.
+        config: its properties. An NPU need not be there if its plugin is told to compute elsewhere: ``NPU_USE_NPUW``
+            with ``NPUW_DEVICES`` that do not name one.
 
     Raises:
         ConfigError: it is not a name.
-        DeviceError: OpenVINO does not find the device; the message lists those that it finds.
+        DeviceError: OpenVINO does not find the device; the message lists those that it finds, and what to install.
     """
     if not isinstance(device, str):
         raise ConfigError(f"device must be the name of one device, got {device!r}")
     found = core().available_devices
-    base = device.split(":")[0].split(".")[0]
-    if base not in _VIRTUAL and base not in {name.split(".")[0] for name in found}:
-        raise DeviceError(f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}")
+    base = _base(device)
+    if base in _VIRTUAL or base in map(_base, found) or (base == "NPU" and _computes_elsewhere(config or {})):
+        return
+    help_ = driver_advice(base)
+    raise DeviceError(
+        f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}"
+        + (f". {help_}" if help_ else "")
+    )
 
 
-def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov.CompiledModel:
+def compile_model(
+    model: ov.Model, device: str, config: Mapping[str, Any], *, identity: str | None = None
+) -> ov.CompiledModel:
     """Compile ``model`` for ``device``; ``config`` goes to OpenVINO as it is, over LATENCY as the default hint.
+
+    Args:
+        model: what to compile.
+        device: OpenVINO's name.
+        config: properties. ``CACHE_DIR`` is a folder where compiled models are kept.
+        identity: stands for the model's weights, such as `ovgen.loader.digest`, and whatever was done to them. With it,
+            what is in ``CACHE_DIR`` is checked (`ovgen.runtime.blob_cache`), where the device exports compiled models;
+            without it, ``CACHE_DIR`` is OpenVINO's business.
 
     Raises:
         ConfigError: OpenVINO does not know a property in ``config``, or refuses its value.
@@ -61,13 +84,16 @@ def compile_model(model: ov.Model, device: str, config: Mapping[str, Any]) -> ov
     """
     properties = {"PERFORMANCE_HINT": "LATENCY", **config}
     try:
+        if identity is not None and keeps_blobs(core(), device, properties):
+            return compile_cached(core(), model, device, properties, identity)
         return core().compile_model(model, device, properties)
     except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
         message = _first_lines(error)
         for name in config:
             if name in message:
                 raise ConfigError(f"{device} refuses {name}={config[name]!r} in device_config: {message}") from error
-        raise DeviceError(f"{device} cannot compile the model: {message}") from error
+        hint = advice(_base(device), str(error)) or _suspects(model, device, config)
+        raise DeviceError(f"{device} cannot compile the model: {message.rstrip('.')}. {hint}".rstrip()) from error
 
 
 def wait_before_freeing(owner: object, request: ov.InferRequest) -> None:
@@ -91,6 +117,23 @@ def wait_quietly(request: ov.InferRequest) -> None:
     """Wait for an inference whose results, or failure, nobody will read."""
     with suppress(RuntimeError):
         request.wait()
+
+
+def _base(device: str) -> str:
+    """``GPU`` of ``GPU.1``."""
+    return device.split(":")[0].split(".")[0]
+
+
+def _computes_elsewhere(config: Mapping[str, Any]) -> bool:
+    """Whether the NPU's plugin is told to use other devices only."""
+    used = str(config.get("NPUW_DEVICES", "NPU")).split(",")
+    return str(config.get("NPU_USE_NPUW")).upper() in ("YES", "TRUE") and "NPU" not in map(_base, used)
+
+
+def _suspects(model: ov.Model, device: str, config: Mapping[str, Any]) -> str:
+    """What in a model an NPU may have refused."""
+    found = lint(model) if _base(device) == "NPU" and not _computes_elsewhere(config) else []
+    return f"What NPUs may not take: {summary(found)}" if found else ""
 
 
 def _properties(device: str) -> dict[str, Any]:

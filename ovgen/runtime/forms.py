@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -68,6 +68,7 @@ class Runners:
         form: which form; ``auto`` lets the device choose.
         engine: budgets and slots.
         longest: tokens of the longest sequence.
+        identity: stands for the model's weights; asked for where compiled graphs are kept (``CACHE_DIR``).
 
     Attributes:
         report: every attempt so far, in order.
@@ -84,13 +85,16 @@ class Runners:
         form: Form,
         engine: EngineConfig,
         longest: int,
+        identity: Callable[[], str] | None = None,
     ) -> None:
         _check_inputs(model)
         self.report: list[Attempt] = []
+        self._told = 0  # how many of its entries the log knows
         self._model = model
         self._config = config
         self._engine = engine
         self._longest = longest
+        self._identity = identity
         self._candidates = [(device, kind) for device in devices for kind in _kinds(device, form)]
 
     def make(self) -> Runner:
@@ -104,15 +108,22 @@ class Runners:
         failure: Exception | None = None
         while self._candidates:
             device, kind = self._candidates.pop(0)
+            config = device_properties(self._config, device)
             begin = time.perf_counter()
             try:
-                runner = self._make(device, kind)
+                check_device(device, config)
+            except DeviceError as error:
+                failure = error
+                self.report.append(Attempt(device, kind, str(error), 0.0))
+                self._pass_over(device)
+                continue
+            try:
+                runner = self._make(device, kind, config)
             except (UnsupportedModelError, DeviceError) as error:
                 failure = error
                 self.report.append(Attempt(device, kind, str(error), time.perf_counter() - begin))
             else:
-                for attempt in self.report:
-                    _log.warning("using the %s form on %s instead of %s", kind, device, attempt)
+                self._tell(device, kind)
                 self.report.append(Attempt(device, kind, None, time.perf_counter() - begin))
                 return runner
         if failure is not None and len(self.report) == 1:
@@ -125,14 +136,21 @@ class Runners:
         Raises:
             DeviceError: none of the other devices takes the model.
         """
-        failed = self.report[-1].device
         self.report[-1] = replace(self.report[-1], reason=str(error))
-        self._candidates = [candidate for candidate in self._candidates if candidate[0] != failed]
+        self._told -= 1
+        self._pass_over(self.report[-1].device)
         return self.make() if self._candidates else None
 
-    def _make(self, device: str, kind: str) -> Runner:
-        config = device_properties(self._config, device)
-        check_device(device)
+    def _pass_over(self, device: str) -> None:
+        self._candidates = [candidate for candidate in self._candidates if candidate[0] != device]
+
+    def _tell(self, device: str, kind: str) -> None:
+        """Warn of what is not as wanted, each failure once."""
+        for attempt in self.report[self._told :]:
+            _log.warning("using the %s form on %s instead of %s", kind, device, attempt)
+        self._told = len(self.report) + 1  # with the one that succeeded, until it fails, too
+
+    def _make(self, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
         if kind == "paged":
             return PagedRunner(to_paged(self._model, self._windows), device, config)
         if kind == "stateful":
@@ -146,6 +164,7 @@ class Runners:
             chunk=min(self._engine.prefill_chunk_size, self._longest),
             longest=self._longest,
             ahead=self._engine.compile_ahead,
+            identity=self._identity() if self._identity is not None and "CACHE_DIR" in config else None,
         )
 
     @cached_property

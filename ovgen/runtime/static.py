@@ -62,6 +62,7 @@ class StaticRunner:
         chunk: tokens of a prompt that are computed at once.
         longest: tokens of the longest sequence.
         ahead: compile for every length of the cache now, and not when a sequence grows to it.
+        identity: stands for the model's weights, so that compiled graphs can be kept in ``CACHE_DIR``.
 
     Raises:
         ConfigError: the cache can have no such precision.
@@ -83,9 +84,10 @@ class StaticRunner:
         chunk: int,
         longest: int,
         ahead: bool = False,
+        identity: str | None = None,
     ) -> None:
         self.device = device
-        self._graphs = StaticGraphs(model, windows, device, config)
+        self._graphs = StaticGraphs(model, windows, device, config, identity)
         self.slots: int | None = slots
         self._batch = slots
         self._chunk = chunk

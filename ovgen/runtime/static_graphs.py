@@ -103,18 +103,25 @@ class StaticGraphs:
         device: compiles and runs it.
         config: OpenVINO properties. ``KV_CACHE_PRECISION`` is read here: f16, which is also the default unless the
             computation shall be in float32, or f32.
+        identity: as `ovgen.runtime.device.compile_model` takes it.
 
     Raises:
         ConfigError: the cache can have no such precision.
     """
 
     def __init__(
-        self, model: ov.Model, windows: Mapping[str, int | None], device: str, config: Mapping[str, Any]
+        self,
+        model: ov.Model,
+        windows: Mapping[str, int | None],
+        device: str,
+        config: Mapping[str, Any],
+        identity: str | None = None,
     ) -> None:
         self._model = model
         self._windows = windows
         self._device = device
         self._config = {name: value for name, value in config.items() if name != "KV_CACHE_PRECISION"}
+        self._identity = identity
         self._cache_type = _cache_type(config)
         self._made: dict[StaticShape, StaticGraph] = {}
 
@@ -131,7 +138,7 @@ class StaticGraphs:
         if shape not in self._made:
             begin = time.perf_counter()
             form = to_static(self._model, self._windows, shape, self._cache_type)
-            compiled = compile_model(form, self._device, self._config)
+            compiled = compile_model(form, self._device, self._config, identity=self._identity)
             windows = {window for window in self._windows.values() if window is not None}
             self._made[shape] = StaticGraph(compiled, shape, windows)
             _log.info("compiled for %s: %s, %.1f s", self._device, shape, time.perf_counter() - begin)

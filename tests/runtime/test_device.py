@@ -10,6 +10,14 @@ import pytest
 from ovgen.errors import ConfigError, DeviceError
 from ovgen.runtime.device import check_device, compile_model, device_errors, list_devices, wait_before_freeing
 
+device_module = "ovgen.runtime.device"
+
+
+class NoDevices:
+    """An `ov.Core` that finds nothing."""
+
+    available_devices: tuple[str, ...] = ()
+
 
 def model() -> ov.Model:
     x = op.parameter([1], ov.Type.f32)
@@ -28,6 +36,79 @@ def test_devices_that_are_there_and_virtual_ones_pass(device: str) -> None:
 def test_an_absent_device_is_refused() -> None:
     with pytest.raises(DeviceError, match=r"'NPU' is not available here; OpenVINO finds: .*CPU"):
         check_device("NPU")
+
+
+@pytest.mark.parametrize("yes", ["YES", "yes", True])
+def test_an_npu_need_not_be_there_where_its_plugin_computes_elsewhere(yes: object) -> None:
+    check_device("NPU", {"NPU_USE_NPUW": yes, "NPUW_DEVICES": "CPU"})
+    check_device("NPU", {"NPU_USE_NPUW": yes, "NPUW_DEVICES": "GPU.1,CPU"})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"NPU_USE_NPUW": "YES"},
+        {"NPUW_DEVICES": "CPU"},
+        {"NPU_USE_NPUW": "NO", "NPUW_DEVICES": "CPU"},
+        {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "NPU"},
+        {"NPU_USE_NPUW": "YES", "NPUW_DEVICES": "NPU.0,CPU"},
+    ],
+)
+def test_an_npu_must_be_there_otherwise(config: dict[str, str]) -> None:
+    with pytest.raises(DeviceError, match="'NPU' is not available here"):
+        check_device("NPU", config)
+
+
+@pytest.mark.parametrize(
+    ("platform", "device", "told"),
+    [
+        ("linux", "NPU", ["intel-driver-compiler-npu", "intel-level-zero-npu", "intel-fw-npu", "render"]),
+        ("win32", "NPU", ["intel-npu-driver-windows"]),
+        ("linux", "GPU.1", ["intel-opencl-icd", "render"]),
+        ("win32", "GPU", ["graphics driver"]),
+    ],
+)
+def test_who_lacks_a_driver_is_told_which(
+    platform: str, device: str, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(f"{device_module}.core", NoDevices)
+    with pytest.raises(DeviceError, match="OpenVINO finds: none") as raised:
+        check_device(device)
+    assert all(word in str(raised.value) for word in [*told, "ovgen devices"])
+
+
+@pytest.mark.skipif("NPU" in ov.Core().available_devices, reason="there is an NPU")
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [({}, '"NPU_COMPILER_TYPE": "DRIVER"'), ({"NPU_COMPILER_TYPE": "DRIVER"}, "NPU.* needs Intel's driver")],
+)
+def test_an_npu_without_compiler_or_driver(config: dict[str, str], told: str) -> None:
+    with pytest.raises(DeviceError, match=f"NPU cannot compile the model: .*{told}"):
+        compile_model(model(), "NPU", config)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Check 'is_static()' failed:\nto_shape was called on a dynamic shape.", r'form="static"'),
+        ("Compilation failed", r"What NPUs may not take: .*\(SearchSorted-15\): NPU compilers know no such operation"),
+    ],
+)
+def test_what_an_npu_refused_is_explained(message: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(NoDevices):
+        def compile_model(self, *_: object) -> ov.CompiledModel:
+            raise RuntimeError(f"Exception from src/inference/src/cpp/core.cpp:117:\n{message}\n")
+
+    monkeypatch.setattr(f"{device_module}.core", Refusing)
+    x = op.parameter([4], ov.Type.f32)
+    odd = ov.Model([op.search_sorted(x, x)], [x])
+    with pytest.raises(DeviceError, match=told):
+        compile_model(odd, "NPU", {})
+    with pytest.raises(DeviceError) as raised:
+        compile_model(odd, "CPU", {})
+    assert "NPUs" not in str(raised.value)
 
 
 def test_config_overrides_our_defaults_and_bad_values_are_named() -> None:

@@ -220,3 +220,26 @@ def test_a_session_rewinds_forks_and_is_saved(storyteller: ovgen.LLM, tmp_path: 
     np.testing.assert_allclose(loaded.forward(future), expected, atol=1e-4, rtol=0)
     with pytest.raises(ovgen.CacheFileError, match="another cache"):
         storyteller.session(tmp_path / "s.kv")
+
+
+def test_compiled_graphs_are_kept_and_made_again_when_the_model_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    config = {**NPU_ON_CPU, "KV_CACHE_PRECISION": "f32", "CACHE_DIR": str(cache)}
+    model = make("llama", tmp_path / "model")
+
+    def logits() -> NDArray[np.float32]:
+        return ovgen.LLM(model, device="NPU", device_config=config).session().forward([1, 2, 3])
+
+    first = logits()
+    kept = {file.name: file.stat().st_mtime_ns for file in cache.iterdir()}
+    assert len(kept) == 3  # one token, a chunk with one row, and with all of them
+    np.testing.assert_array_equal(logits(), first)
+    assert {file.name: file.stat().st_mtime_ns for file in cache.iterdir()} == kept
+    raw = np.fromfile(model / "model.safetensors", np.uint8)
+    begin = 8 + int(raw[:8].view(np.uint64)[0])
+    raw[begin:].view(np.float32)[:] *= np.float32(1.1)
+    raw.tofile(model / "model.safetensors")
+    assert np.abs(logits() - first).max() > 0.01
+    assert len(list(cache.iterdir())) == 6
