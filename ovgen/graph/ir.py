@@ -8,6 +8,7 @@ from pathlib import Path
 import openvino as ov
 
 from ovgen.errors import CorruptFileError, ModelNotFoundError, UnsupportedModelError
+from ovgen.graph.messages import cause
 
 __all__ = ["IR_WEIGHTS", "IR_XML", "read_ir"]
 
@@ -36,8 +37,7 @@ def read_ir(folder: Path) -> ov.Model:
     try:
         model = ov.Core().read_model(xml, weights)
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: its message quotes bytes that are no UTF-8
-        reason = str(error).strip().splitlines()[-1]
-        raise CorruptFileError(f"{xml} or {IR_WEIGHTS} is damaged; export the model again: {reason}") from error
+        raise CorruptFileError(f"{xml} or {IR_WEIGHTS} is damaged; export the model again: {cause(error)}") from error
     inputs, outputs = _names(model.inputs), _names(model.outputs)
     if "input_ids" not in inputs or "logits" not in outputs:
         raise UnsupportedModelError(

@@ -19,6 +19,8 @@ from typing import Any
 
 import openvino as ov
 
+from ovgen.graph.messages import cause
+
 __all__ = ["blob_key", "compile_cached", "keeps_blobs"]
 
 _MAGIC = b"ovgblob1"
@@ -83,7 +85,7 @@ def compile_cached(
                 "until you delete the file: %s",
                 device,
                 path,
-                _last_line(error),
+                cause(error),
             )
             _write(path, key, _REFUSED)
             return core.compile_model(model, device, properties)
@@ -168,14 +170,9 @@ def _keep(compiled: ov.CompiledModel, path: Path, key: bytes) -> None:
     try:
         blob = compiled.export_model().getbuffer()
     except RuntimeError as error:
-        _log.warning("the compiled model cannot be kept in %s: %s", path.parent, _last_line(error))
+        _log.warning("the compiled model cannot be kept in %s: %s", path.parent, cause(error))
         return
     _write(path, key, blob)
-
-
-def _last_line(error: Exception) -> str:
-    """Of what OpenVINO says: the lines before it tell where in its source."""
-    return str(error).strip().rpartition("\n")[2]
 
 
 def _write(path: Path, key: bytes, blob: bytes | memoryview) -> None:

@@ -12,6 +12,7 @@ import openvino as ov
 
 from ovgen.errors import ConfigError, DeviceError
 from ovgen.graph.lint import lint, summary
+from ovgen.graph.messages import cause
 from ovgen.runtime.advice import advice, driver_advice
 from ovgen.runtime.blob_cache import compile_cached, keeps_blobs
 
@@ -88,7 +89,7 @@ def compile_model(
             return compile_cached(core(), model, device, properties, identity)
         return core().compile_model(model, device, properties)
     except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
-        message = _first_lines(error)
+        message = cause(error)
         for name in config:
             if name in message:
                 raise ConfigError(f"{device} refuses {name}={config[name]!r} in device_config: {message}") from error
@@ -110,7 +111,7 @@ def device_errors(device: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise DeviceError(f"{device} failed while it ran the model: {_first_lines(error)}") from error
+        raise DeviceError(f"{device} failed while it ran the model: {cause(error)}") from error
 
 
 def wait_quietly(request: ov.InferRequest) -> None:
@@ -142,7 +143,7 @@ def _properties(device: str) -> dict[str, Any]:
         try:
             properties[str(name)] = _plain(core().get_property(device, name))
         except Exception as error:  # some are listed but cannot be read before a model is compiled
-            properties[str(name)] = f"unreadable: {_first_lines(error)}"
+            properties[str(name)] = f"unreadable: {cause(error)}"
     return dict(sorted(properties.items()))
 
 
@@ -155,10 +156,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return value.get_type_name() if isinstance(value, ov.Type) else str(value)
-
-
-def _first_lines(error: BaseException) -> str:
-    """OpenVINO's messages begin with where in its source they arose; what follows is what a person needs."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return " ".join((told or lines)[:3]) or type(error).__name__

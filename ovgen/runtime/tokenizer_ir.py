@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openvino import opset15 as ops
 
 from ovgen.errors import RequestError, TokenizerError
+from ovgen.graph.messages import cause
 from ovgen.runtime.device import core, device_errors
 
 __all__ = ["Spelling", "TokenizerIR", "compile_tokenizer"]
@@ -131,11 +132,11 @@ def compile_tokenizer(folder: Path) -> TokenizerIR:
         try:
             models.append(_core_with_tokenizers().read_model(path))
         except RuntimeError as error:
-            raise TokenizerError(f"{path} cannot be read ({_last_line(error)}): {_WAY_OUT}") from error
+            raise TokenizerError(f"{path} cannot be read ({cause(error)}): {_WAY_OUT}") from error
     try:
         return TokenizerIR(*models)
     except (RuntimeError, ValueError) as error:
-        raise TokenizerError(f"{folder}: OpenVINO tokenizer refused ({_last_line(error)}): {_WAY_OUT}") from error
+        raise TokenizerError(f"{folder}: OpenVINO tokenizer refused ({cause(error)}): {_WAY_OUT}") from error
 
 
 class _Switched:
@@ -292,9 +293,3 @@ def _switch_skipped(detokenizer: ov.Model) -> bool:
 
 def _constant(value: int | list[int]) -> ov.Node:
     return ops.constant(value, dtype=ov.Type.i32)
-
-
-def _last_line(error: BaseException) -> str:
-    """OpenVINO's messages begin with where in its source they arose; the cause stands last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
