@@ -1,13 +1,17 @@
-"""What can be refused before it is queued."""
+"""How much fits, and what can be refused before it is queued."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from operator import index
 
 from ovgen.errors import ContextLengthError, RequestError
 
-__all__ = ["checked_ids", "length_limit"]
+__all__ = ["block_limit", "checked_ids", "length_limit"]
+
+_GIB = 1 << 30
+_log = logging.getLogger("ovgen")
 
 
 def checked_ids(token_ids: Iterable[int], vocab_size: int) -> list[int]:
@@ -48,3 +52,19 @@ def length_limit(prompt: int, max_new_tokens: int | None, context: int, room: in
     if limit > room:
         raise ContextLengthError(f"{limit} tokens never fit the KV cache of {room}: raise cache_size")
     return limit
+
+
+def block_limit(cache_size: float, bytes_per_block: int, device: int | None) -> int:
+    """How many blocks the KV cache may have.
+
+    Args:
+        cache_size: GiB that it may take.
+        bytes_per_block: over all layers.
+        device: blocks that the device has room for, whatever the memory; None: any number.
+    """
+    wanted = max(1, int(cache_size * _GIB) // bytes_per_block)
+    if device is None or device >= wanted:
+        return wanted
+    size = device * bytes_per_block / _GIB
+    _log.warning("the KV cache takes %.3g GiB instead of %.3g: the device allocates no more at once", size, cache_size)
+    return device

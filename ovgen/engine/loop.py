@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.block_pool import BlockPool
-from ovgen.engine.limits import checked_ids, length_limit
+from ovgen.engine.limits import block_limit, checked_ids, length_limit
 from ovgen.engine.request import Request, TextStream
+from ovgen.engine.results import commit
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import (
     CacheFullError,
     ContextLengthError,
     DeviceError,
-    GenerationError,
     OvgenError,
     RequestError,
 )
@@ -31,8 +31,6 @@ from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Sampler, SamplerState, StopStrings
 
 __all__ = ["Engine"]
-
-_GIB = 1 << 30
 
 
 class Engine:
@@ -62,7 +60,7 @@ class Engine:
         self._spare = spare
         self._sampler = Sampler()
         self._computed: weakref.WeakSet[KVSequence] = weakref.WeakSet()  # those of sessions
-        self._flying: Plan | None = None  # the step that the device works on
+        self._flying: deque[Plan] = deque()  # the steps that the device works on, oldest first
         self._busy = False  # a step is being taken: its logits are still in use
         self._unemitted: deque[Request] = deque()  # have sampled tokens that are not text yet
         self._use(runner)
@@ -70,8 +68,8 @@ class Engine:
     def _use(self, runner: Runner) -> None:
         """Go on with a runner whose cache is empty; nothing is running."""
         self.runner = runner
-        self.pool = BlockPool(max(1, int(self.config.cache_size * _GIB) // runner.bytes_per_block))
-        self.scheduler.use(self.pool, runner.block_size, runner.slots)
+        self.pool = BlockPool(block_limit(self.config.cache_size, runner.bytes_per_block, runner.max_blocks))
+        self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth)
         self._room = 0  # blocks that the runner has memory for
         for sequence in self._computed:  # computed again when their sessions go on
             sequence.blocks, sequence.computed = [], 0
@@ -112,15 +110,19 @@ class Engine:
             self.scheduler.add(request)
 
     def abort(self, request: Request) -> None:
-        """End a request now and free its blocks; one that has finished already stays as it is."""
+        """End a request now and free its blocks, once the device is done with them.
+
+        One that has finished already stays as it is.
+        """
         with self.lock:
             if not request.finished:
                 request.finish_reason = "abort"
             self._forget(request)
 
     def step(self) -> None:
-        """Take the results of the step in flight, start the next one, and emit meanwhile.
+        """Take the results of the oldest step in flight, start the next one, and emit meanwhile.
 
+        Where the runner takes several steps at a time, the device works on another one all along.
         What it emits is in `Request.pieces`. A request that fails has its `Request.error` set and the others go on.
         If the device fails, or the caller is interrupted, every running request is put back to be computed again, on
         the next device if there is one.
@@ -133,7 +135,7 @@ class Engine:
     def _step(self) -> None:
         with self._turn():
             self._land()
-            self._launch(self.scheduler.plan())
+            self._launch()
             self._emit()
 
     def compute(self, sequence: KVSequence, token_ids: Sequence[int], rows: int) -> NDArray[np.float32]:
@@ -219,7 +221,7 @@ class Engine:
         return sequence
 
     def drain(self) -> None:
-        """Take the results of the step in flight, and leave the device idle.
+        """Take the results of all steps in flight, and leave the device idle.
 
         Raises:
             DeviceError: the device failed, and there is no other; running requests are put back to be computed again.
@@ -229,7 +231,8 @@ class Engine:
 
     def _drain(self) -> None:
         with self._turn():
-            self._land()
+            while self._flying:
+                self._land()
             self._emit()
 
     def checked(self, token_ids: Iterable[int]) -> list[int]:
@@ -253,6 +256,7 @@ class Engine:
                     spare = self._spare(error)
                     if spare is None:
                         raise
+                    self._recover()
                     self._use(spare)
 
     @contextlib.contextmanager
@@ -270,12 +274,19 @@ class Engine:
             finally:
                 self._busy = False
 
-    def _launch(self, plan: Plan) -> None:
-        for request in plan.preempted:
-            self.runner.release(request.sequence.number)
-        if not plan.items:
-            self._refuse_stuck()
-            return
+    def _launch(self) -> None:
+        """Start steps until the device has as many as it takes, or nothing is left to compute for now."""
+        while len(self._flying) < self.runner.depth:
+            plan = self.scheduler.plan(self._in_flight())
+            for request in plan.preempted:
+                self.runner.release(request.sequence.number)
+            if not plan.items:
+                if not self._flying:
+                    self._refuse_stuck()
+                return
+            self._start(plan)
+
+    def _start(self, plan: Plan) -> None:
         self._prepare(plan.copies)
         chunks = []
         for item in plan.items:
@@ -283,8 +294,11 @@ class Engine:
             end = sequence.computed + item.count
             tokens = sequence.tokens[sequence.computed : end]
             chunks.append(Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows))
-        self._flying = plan
+        self._flying.append(plan)
         self.runner.start(chunks)
+
+    def _in_flight(self) -> set[Request]:
+        return {item.request for plan in self._flying for item in plan.items}
 
     def _refuse_stuck(self) -> None:
         """Nothing can run: if requests wait all the same, sessions hold the blocks that the first of them needs."""
@@ -297,43 +311,15 @@ class Engine:
             self._forget(request)
 
     def _land(self) -> None:
-        """Wait for the step in flight and commit it."""
-        plan, self._flying = self._flying, None
-        if plan is None:
+        """Wait for the oldest step in flight and commit it."""
+        if not self._flying:
             return
         logits = self.runner.wait()  # (rows, vocab) float32
-        sampled: list[tuple[int, Request]] = []  # row -> request
-        row = 0
+        plan = self._flying.popleft()
+        commit(plan, logits, self._sampler, self._unemitted)
         for item in plan.items:
-            request = item.request
-            row += item.rows
-            if request.finished:  # aborted, or stopped by a string, while the device worked
-                continue
-            try:
-                request.keep_prompt_logprobs(logits[row - item.rows : row])
-            except GenerationError as error:
-                request.error = error
-                self._forget(request)
-            else:
-                request.sequence.computed += item.count
-                if not request.remaining:
-                    sampled.append((row - 1, request))
-        if sampled:
-            self._sample(logits, sampled)
-
-    def _sample(self, logits: NDArray[np.float32], sampled: list[tuple[int, Request]]) -> None:
-        if len(sampled) < len(logits):
-            logits = logits[[row for row, _ in sampled]]
-        choices = self._sampler.sample(logits, [request.sampler for _, request in sampled])
-        now = time.perf_counter()
-        for (_, request), choice in zip(sampled, choices, strict=True):
-            if isinstance(choice, OvgenError):
-                request.error = choice
-            else:
-                request.commit(choice, now)
-                self._unemitted.append(request)
-            if request.finished:
-                self._forget(request)
+            if item.request.finished:  # now, or while the device worked
+                self._forget(item.request)
 
     def _emit(self) -> None:
         """Turn new tokens into text; a stop string found there ends a request that is already in the next step."""
@@ -347,14 +333,16 @@ class Engine:
                 self._forget(request)
 
     def _forget(self, request: Request) -> None:
+        """Free what a request that has ended holds; where others could get it too early, when its step has landed."""
+        if self.runner.depth > 1 and request in self._in_flight():
+            return
         self.scheduler.remove(request)
         self.runner.release(request.sequence.number)
 
     def _recover(self) -> None:
         """After a failure in mid-step: leave the device idle and have every running request computed again."""
-        if self._flying is not None:
-            self._flying = None
-            self._settle()
+        self._flying.clear()
+        self._settle()
         for request in reversed(list(self.scheduler.running)):
             if request.finished:
                 self._forget(request)
@@ -364,8 +352,9 @@ class Engine:
 
     def _settle(self) -> None:
         """Leave the device idle after a failure, which is the one that is raised."""
-        with contextlib.suppress(DeviceError):
-            self.runner.wait()
+        for _ in range(self.runner.depth):
+            with contextlib.suppress(DeviceError):
+                self.runner.wait()
 
     def _make_room(self, sequence: KVSequence, length: int) -> None:
         """Reserve blocks for a session; running requests give way, youngest first."""

@@ -3,11 +3,15 @@
 There is no prefill phase nor decode phase (as in vLLM's v1 scheduler): a step takes from each request what it has to
 compute, oldest request first, until the token budget is used up. Where blocks run out, the youngest request gives up
 its own and is computed again later.
+
+Where several steps are in flight at a time, each takes its share of the requests, so that there are some for the next.
+A request is in one step at most; what it holds is not touched meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ovgen.config import EngineConfig
@@ -45,14 +49,19 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # oldest first
 
-    def use(self, pool: BlockPool, block_size: int, slots: int | None) -> None:
-        """Take blocks from a pool; ``slots``: the device takes no more requests in a step, None: any number.
+    def use(self, pool: BlockPool, block_size: int, slots: int | None, depth: int = 1) -> None:
+        """Take blocks from a pool. Nothing is running, and what waits has no blocks.
 
-        Nothing is running, and what waits has no blocks.
+        Args:
+            pool: hands out the blocks.
+            block_size: tokens in each.
+            slots: the device takes no more requests in a step; None: any number.
+            depth: steps that are in flight at a time.
         """
         assert not self.running
         self._pool = pool
         self._block_size = block_size
+        self._depth = depth
         self._most = min(self._config.max_num_seqs, slots or self._config.max_num_seqs)
 
     def add(self, request: Request) -> None:
@@ -67,21 +76,29 @@ class Scheduler:
             self.waiting.remove(request)
         request.sequence.release(self._pool)
 
-    def plan(self) -> Plan:
-        """Choose the next step and reserve the blocks it writes to."""
+    def plan(self, flying: Collection[Request] = ()) -> Plan:
+        """Choose the next step and reserve the blocks it writes to; requests that are ``flying`` stay out of it."""
         plan = Plan()
         budget = self._config.max_num_batched_tokens
+        share = -(-min(self._most, len(self.running) + len(self.waiting)) // self._depth)
         position = 0
-        while budget and position < len(self.running):  # which gets shorter, from its end, by preemption
-            budget -= self._take(self.running[position], budget, plan)
+        while budget and position < len(self.running) and len(plan.items) < share:
+            request = self.running[position]
             position += 1
-        # Nobody joins a step in which somebody had to leave: it would take the blocks that were missing.
+            if request in flying:
+                continue
+            count = min(request.remaining, budget)
+            if not self._make_room(request, count, plan, flying):
+                return plan  # nobody overtakes: that would take the blocks that are missing
+            budget -= self._take(request, count, plan)
+        # Nobody joins a step in which somebody had to leave, for the same reason.
         while budget and self.waiting and len(self.running) < self._most and not plan.preempted:
             request = self.waiting[0]
-            if not self._reserve(request, min(request.remaining, budget), plan):
+            count = min(request.remaining, budget)
+            if len(plan.items) == share or not self._reserve(request, count, plan):
                 break
             self.running.append(self.waiting.popleft())
-            budget -= self._take(request, budget, plan)
+            budget -= self._take(request, count, plan)
         return plan
 
     def preempt(self, request: Request) -> None:
@@ -90,18 +107,22 @@ class Scheduler:
         request.sequence.release(self._pool)
         self.waiting.appendleft(request)
 
-    def _take(self, request: Request, budget: int, plan: Plan) -> int:
-        """Plan up to ``budget`` tokens of a running request, at the cost of younger ones; returns how many."""
-        count = min(request.remaining, budget)
-        assert count > 0, "a running request has nothing to compute"
+    def _make_room(self, request: Request, count: int, plan: Plan, flying: Collection[Request]) -> bool:
+        """Reserve blocks for a running request, at the cost of younger ones; False: it has to wait."""
         while not self._reserve(request, count, plan):
             youngest = self.running[-1]
+            if youngest in flying:  # its turn to give way comes when it has landed
+                return False
             self.preempt(youngest)
             plan.preempted.append(youngest)
             if youngest is request:
-                return 0
-        ends = count == request.remaining
-        rows = count if request.wants_prompt_logprobs() else int(ends)
+                return False
+        return True
+
+    def _take(self, request: Request, count: int, plan: Plan) -> int:
+        """Plan the next ``count`` tokens of a request that has blocks for them; returns how many that are."""
+        assert count > 0, "a running request has nothing to compute"
+        rows = count if request.wants_prompt_logprobs() else int(count == request.remaining)
         plan.items.append(Scheduled(request, count, rows))
         return count
 

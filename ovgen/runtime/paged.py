@@ -9,8 +9,10 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from ovgen.errors import UnsupportedModelError
 from ovgen.graph.passes import ROWS_INPUT
-from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
+from ovgen.runtime.block_memory import on_gpu
+from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.kv_blocks import KVBlocks
 from ovgen.runtime.runner import Chunk
@@ -18,34 +20,63 @@ from ovgen.runtime.runner import Chunk
 __all__ = ["PagedRunner"]
 
 
+class _Lane:
+    """An infer request with its own inputs and outputs, so that two steps can be in flight."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self.request = compiled.create_infer_request()
+        self._inputs = {
+            port.get_any_name(): InputBuffer(self.request, port)
+            for port in compiled.inputs
+            if "_cache." not in port.get_any_name() and port.partial_shape.rank.get_length() == 1
+        }
+        self._longest = np.zeros((), np.int32)
+        self._longest_tensor = ov.Tensor(self._longest, shared_memory=True)  # of max_context_len, written in place
+        self.request.set_tensor("max_context_len", self._longest_tensor)
+
+    def write(self, values: Mapping[str, Sequence[int]], longest: int) -> None:
+        """Make these the inputs of the next inference."""
+        for name, buffer in self._inputs.items():
+            buffer.write(values[name])
+        self._longest[()] = longest
+
+
 class PagedRunner:
     """Runs what `ovgen.graph.passes.to_paged` made. A `Runner`.
 
+    Args:
+        model: the paged form.
+        device: compiles and runs it.
+        config: OpenVINO properties.
+        depth: steps in flight, each with an infer request of its own. None: two on a GPU, not tried there; one
+            elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
+            longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
+
     Raises:
         DeviceError: the device refuses the model.
+        UnsupportedModelError: the device's KV cache cannot be in blocks of ours.
     """
 
     form = "paged"
     slots: int | None = None
 
-    def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any], depth: int | None = None) -> None:
         self.device = device
         self.compiled = compile_model(model, device, config)
-        self._request = self.compiled.create_infer_request()
-        wait_before_freeing(self, self._request)
-        self._cache = KVBlocks(self.compiled, self._request)
-        self._inputs = {
-            port.get_any_name(): InputBuffer(self._request, port)
-            for port in self.compiled.inputs
-            if "_cache." not in port.get_any_name() and port.partial_shape.rank.get_length() == 1
-        }
-        self._longest = np.zeros((), np.int32)
-        self._longest_tensor = ov.Tensor(self._longest, shared_memory=True)  # of max_context_len, written in place
-        self._request.set_tensor("max_context_len", self._longest_tensor)
+        self.depth = depth or (2 if on_gpu(self.compiled) else 1)
+        self._lanes = [_Lane(self.compiled) for _ in range(self.depth)]  # taken in turn
+        self._started = self._finished = 0  # steps
+        requests = [lane.request for lane in self._lanes]
+        for request in requests:
+            wait_before_freeing(self, request)
+        self._cache = KVBlocks(self.compiled, device, requests)
         self.block_size = self._cache.block_size
         self.bytes_per_block = self._cache.bytes_per_block
+        self.max_blocks = self._cache.most
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self.cache_layout = f"paged {self._cache.layout}"
+        if on_gpu(self.compiled):
+            self._check_blocks()
 
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Lay the chunks one after the other and start the inference."""
@@ -76,26 +107,38 @@ class PagedRunner:
             "block_indices_begins": block_begins,
             ROWS_INPUT: rows,
         }
-        for name, buffer in self._inputs.items():
-            buffer.write(values[name])
-        self._longest[()] = longest
+        assert self._started - self._finished < self.depth, "more steps than the runner takes"
+        lane = self._lanes[self._started % self.depth]
+        lane.write(values, longest)
+        self._started += 1  # first: if it is interrupted, `wait` leaves the request idle
         with device_errors(self.device):
-            self._request.start_async()
+            lane.request.start_async()
 
     def wait(self) -> NDArray[np.float32]:
-        """Logits ``(rows, vocab)`` in the request's own memory: valid until the next `start`."""
+        """Logits ``(rows, vocab)`` in the memory of the oldest step's request, which the next `start` may write to."""
+        if self._started == self._finished:
+            return np.empty((0, self.vocab_size), np.float32)
+        lane = self._lanes[self._finished % self.depth]
         with device_errors(self.device):
-            self._request.wait()
-        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data  # (rows, 1, vocab)
+            try:
+                lane.request.wait()
+            except RuntimeError:
+                self._finished += 1  # an interrupt is another matter: the request may be running still
+                raise
+        self._finished += 1
+        logits: NDArray[np.float32] = lane.request.get_output_tensor(0).data  # (rows, 1, vocab)
         return logits.reshape(-1, self.vocab_size)
 
     def resize(self, num_blocks: int) -> None:
-        """Make room for this many blocks."""
+        """Make room for this many blocks, when the steps in flight are over: they work on the memory that moves."""
+        for lane in self._lanes:
+            wait_quietly(lane.request)  # what failed fails again in `wait`
         self._cache.resize(num_blocks)
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy one block over all layers."""
-        self._cache.copy(source, target)
+        with device_errors(self.device):
+            self._cache.copy(source, target)
 
     def fork(self, source: int, target: int) -> None:
         """Nothing to do: the twin's blocks are the original's until one of them writes."""
@@ -108,8 +151,20 @@ class PagedRunner:
 
     def export_cache(self, sequence: int, blocks: Sequence[int]) -> list[NDArray[np.uint8]]:
         """A copy of the sequence's blocks."""
-        return self._cache.read(blocks)
+        with device_errors(self.device):
+            return self._cache.read(blocks)
 
     def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
         """Write saved blocks."""
-        self._cache.write(blocks, data)
+        with device_errors(self.device):
+            self._cache.write(blocks, data)
+
+    def _check_blocks(self) -> None:
+        """Compute a token to see that it is cached: a plugin that works on a copy of the blocks does not say so."""
+        self.resize(1)
+        self.start([Chunk(0, [0], 0, [0], 1)])
+        self.wait()
+        if not all(data.any() for data in self.export_cache(0, [0])):
+            raise UnsupportedModelError(
+                f"{self.device} does not write into the blocks of the KV cache that it is given"
+            )

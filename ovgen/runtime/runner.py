@@ -41,22 +41,29 @@ class Runner(Protocol):
     device: str
     slots: int | None
     """Most chunks in a step; None: any number."""
+    depth: int
+    """Most steps in flight; those that are at the same time write to different blocks."""
     block_size: int
     """Tokens per block."""
     bytes_per_block: int
     """Bytes that one block takes over all layers."""
+    max_blocks: int | None
+    """Blocks that the device has room for, whatever the memory; None: any number."""
     vocab_size: int
     cache_layout: str
     """Describes precision and shapes of the cache: equal texts can exchange saved caches."""
 
     def start(self, chunks: Sequence[Chunk]) -> None:
-        """Begin to compute a step and return while the device works."""
+        """Begin to compute a step and return while the device works; fewer than `depth` are in flight."""
 
     def wait(self) -> NDArray[np.float32]:
-        """Finish the step: logits ``(sum of rows, vocab)``, chunk by chunk; valid until the next `start`."""
+        """Finish the oldest step in flight, if there is one: logits ``(sum of rows, vocab)``, chunk by chunk.
+
+        They are valid until the next `start`.
+        """
 
     def resize(self, num_blocks: int) -> None:
-        """Make room for this many blocks; what is cached stays."""
+        """Make room for this many blocks; what is cached stays, and steps in flight go on."""
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy one block over all layers."""

@@ -17,6 +17,9 @@ Rows: TypeAlias = "list[NDArray[Any]]"
 class Slots:
     """The cache of the static form: rows of a few sequences in their slots, of all others aside.
 
+    What lies in a slot behind the rows of its sequence is zero: attention multiplies it by zero, and of a number that is
+    not finite that makes NaN.
+
     Attributes:
         arrays: keys and values, layer by layer, ``(slots, kv_heads, context, d)``: memory of whoever called `move`.
     """
@@ -34,7 +37,7 @@ class Slots:
         return bool(self._resident)
 
     def move(self, arrays: list[NDArray[Any]]) -> None:
-        """Go on in other memory, whose context is no shorter than what is in the slots; that stays."""
+        """Go on in other memory, all zeros, whose context is no shorter than what is in the slots; that stays."""
         for number, slot in self._resident.items():
             length = self._lengths[number]
             for old, new in zip(self.arrays, arrays, strict=True):
@@ -43,8 +46,8 @@ class Slots:
 
     def admit(self, sequence: int, past: int, beside: Collection[int]) -> int:
         """The slot of a sequence with ``past`` rows; one that is not ``beside`` it in the step may have to leave."""
-        assert past <= self._lengths.get(sequence, 0), "the sequence has fewer rows than its past"
-        self._lengths[sequence] = past
+        assert past <= self._lengths.setdefault(sequence, 0), "the sequence has fewer rows than its past"
+        self.trim(sequence, past)
         if sequence in self._resident:
             self._resident[sequence] = self._resident.pop(sequence)  # used last
             return self._resident[sequence]
@@ -52,6 +55,7 @@ class Slots:
         if not free:
             leaving = next(number for number in self._resident if number not in beside)
             self._aside[leaving] = self.read(leaving)
+            self._clear(leaving, 0)
             free.add(self._resident.pop(leaving))
         slot = self._resident[sequence] = min(free)
         for array, rows in zip(self.arrays, self._aside.pop(sequence, ()), strict=False):
@@ -88,11 +92,13 @@ class Slots:
 
     def trim(self, sequence: int, length: int) -> None:
         """Keep the first ``length`` rows."""
-        if sequence in self._lengths:
-            self._lengths[sequence] = min(self._lengths[sequence], length)
+        if length < self._lengths.get(sequence, 0):
+            self._clear(sequence, length)
+            self._lengths[sequence] = length
 
     def release(self, sequence: int) -> None:
         """Forget a sequence; unknown ones are ignored."""
+        self._clear(sequence, 0)
         for held in (self._resident, self._aside, self._lengths):
             held.pop(sequence, None)
 
@@ -103,3 +109,10 @@ class Slots:
             _, heads, _, dim = array.shape
             rows.append(raw.view(array.dtype).reshape(heads, -1, dim))
         self.put(sequence, rows)
+
+    def _clear(self, sequence: int, begin: int) -> None:
+        """Zero the rows of a sequence from ``begin`` on, if it is in a slot."""
+        slot = self._resident.get(sequence)
+        if slot is not None:
+            for array in self.arrays:
+                array[slot, :, begin : self._lengths[sequence]] = 0

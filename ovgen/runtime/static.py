@@ -26,6 +26,7 @@ from ovgen.runtime.static_graphs import StaticGraph, StaticGraphs
 __all__ = ["StaticRunner"]
 
 _SHORTEST = 256  # tokens: the first context that graphs are made for
+_KEPT = 2  # contexts whose graphs are kept: each graph may have a copy of the weights
 _DRAFT = 8  # tokens of the graph that takes short chunks of which every logit is wanted
 
 
@@ -71,7 +72,9 @@ class StaticRunner:
     """
 
     form = "static"
+    depth = 1
     block_size = 32  # for the engine's accounting only
+    max_blocks: int | None = None
 
     def __init__(
         self,
@@ -94,14 +97,17 @@ class StaticRunner:
         self._cache = Slots(slots)
         self._context = 0
         self._tensors: list[ov.Tensor] = []  # the cache's memory: inputs of the graph that decodes all slots
-        self._bound: dict[StaticShape, int] = {}  # the slot that a graph of one sequence reads
+        self._bound: dict[StaticShape, int | None] = {}  # the slot that a graph reads; None: all
         self._passes: deque[tuple[StaticShape, list[_Part]]] = deque()
         self._flying: tuple[StaticGraph, list[_Part]] | None = None
         self._rows = 0  # of the step
+        self._ahead = ahead
+        self._recent: list[int] = []  # contexts, the one in use last
         self._contexts = _contexts(longest)
         for context in reversed(self._contexts) if ahead else self._contexts[:1]:
             self._fit(context)
-            self._graph(self._shape(chunk, 1), 0)  # a device that refuses it shall do so now
+            for tokens in (chunk, 1) if ahead else (chunk,):
+                self._graph(self._shape(tokens, 1), 0)  # a device that refuses it shall do so now
         arrays = self._cache.arrays
         self.bytes_per_block = self.block_size * sum(a.itemsize * a.shape[1] * a.shape[3] for a in arrays)
         self.cache_layout = f"static {' '.join(f'{a.dtype.name}{[a.shape[1], a.shape[3]]}' for a in arrays)}"
@@ -175,9 +181,16 @@ class StaticRunner:
         context = next(context for context in self._contexts if context >= length)
         if context == self._context or (context < self._context and self._cache.occupied):
             return
-        self._context = context
-        self._tensors = self._graphs[self._decoding].own_cache()
-        self._cache.move([tensor.data for tensor in self._tensors])
+        with device_errors(self.device):
+            tensors = self._graphs[StaticShape(self._batch, 1, context, 1)].own_cache()
+        self._cache.move([tensor.data for tensor in tensors])
+        self._context, self._tensors = context, tensors  # last: what fails before leaves all as it was
+        self._recent = [*(other for other in self._recent if other != context), context]
+        if not self._ahead:
+            for old in self._recent[:-_KEPT]:
+                self._graphs.drop(old)
+            self._recent = self._recent[-_KEPT:]
+            self._bound = {shape: slot for shape, slot in self._bound.items() if shape in self._graphs}
 
     def _cut(self, chunks: Sequence[Chunk]) -> Iterator[tuple[StaticShape, list[_Part]]]:
         """Passes: pieces that take one each, then those that can share one."""
@@ -192,13 +205,17 @@ class StaticRunner:
                 rows = min(len(token_ids), max(0, begin + len(token_ids) - unwanted))
                 part = _Part(chunk.sequence, slot, chunk.past + begin, token_ids, rows, first)
                 first += rows
-                tokens = self._tokens(part)
-                if tokens == self._chunk:
-                    yield self._shape(tokens, rows), [part]
-                else:
+                tokens, ends = self._tokens(part), begin + len(token_ids) == len(chunk.token_ids)
+                if tokens < self._chunk or (tokens == 1 and ends):
                     together.setdefault(tokens, []).append(part)
+                else:
+                    yield self._shape(tokens, rows), [part]
         for tokens, parts in together.items():
-            yield self._shape(tokens, tokens, len(parts)), parts
+            shape = self._shape(tokens, tokens, len(parts))
+            if tokens == 1 or shape in self._graphs or any(part.rows > 1 for part in parts):
+                yield shape, parts
+            else:  # short ends of prompts: no reason to compile for them
+                yield from ((self._shape(tokens, tokens), [part]) for part in parts)
 
     def _tokens(self, part: _Part) -> int:
         """The size of graph for a part; that for drafts is not made only because a prompt has a short end."""
@@ -236,10 +253,12 @@ class StaticRunner:
     def _graph(self, shape: StaticShape, slot: int) -> StaticGraph:
         """The graph for a shape; one for a single sequence reads its slot."""
         graph = self._graphs[shape]
-        if shape != self._decoding and self._bound.get(shape) != slot:
-            whole = shape.batch == self._batch
-            graph.bind(self._tensors if whole else [_slice(tensor, slot) for tensor in self._tensors])
-            self._bound[shape] = slot
+        whole = shape.batch == self._batch
+        wanted = None if whole else slot
+        if shape != self._decoding and self._bound.get(shape, -1) != wanted:
+            with device_errors(self.device):
+                graph.bind(self._tensors if whole else [_slice(tensor, slot) for tensor in self._tensors])
+            self._bound[shape] = wanted
         return graph
 
     def _index(self, shape: StaticShape, part: _Part) -> int:

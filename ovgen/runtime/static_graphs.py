@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError
 from ovgen.graph.passes import ROWS_INPUT, StaticShape, mask_name, to_static
-from ovgen.runtime.device import compile_model, wait_before_freeing
+from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
 
 __all__ = ["StaticGraph", "StaticGraphs"]
 
@@ -53,6 +53,7 @@ class StaticGraph:
         self._rows[:] = np.arange(shape.tokens - shape.rows, shape.tokens)
         self._masks = {window: self._view(mask_name(window)) for window in windows}
         self._ids[:] = 0
+        self._positions[:] = 0  # of slots that are not used: any that exists
         back = np.arange(shape.tokens)[:, None] - np.arange(shape.tokens)  # how far each new token looks back
         for window, mask in self._masks.items():  # (batch, 1, tokens, context + tokens)
             mask[..., : shape.context] = _HIDDEN
@@ -140,19 +141,28 @@ class StaticGraphs:
             form = to_static(self._model, self._windows, shape, self._cache_type)
             compiled = compile_model(form, self._device, self._config, identity=self._identity)
             windows = {window for window in self._windows.values() if window is not None}
-            self._made[shape] = StaticGraph(compiled, shape, windows)
+            with device_errors(self._device):
+                self._made[shape] = StaticGraph(compiled, shape, windows)
             _log.info("compiled for %s: %s, %.1f s", self._device, shape, time.perf_counter() - begin)
         return self._made[shape]
 
+    def drop(self, context: int) -> None:
+        """Free the graphs of one length of the cache."""
+        self._made = {shape: graph for shape, graph in self._made.items() if shape.context != context}
+
 
 def _cache_type(config: Mapping[str, Any]) -> ov.Type:
-    exact = _name(config.get("INFERENCE_PRECISION_HINT")) == "f32" or config.get("EXECUTION_MODE_HINT") == "ACCURACY"
+    exact = _plain(config.get("INFERENCE_PRECISION_HINT")) == "f32" or _plain(
+        config.get("EXECUTION_MODE_HINT")
+    ).endswith("accuracy")
     wanted = config.get("KV_CACHE_PRECISION", "f32" if exact else "f16")
     types = {"f16": ov.Type.f16, "f32": ov.Type.f32}
-    if _name(wanted) not in types:
+    if _plain(wanted) not in types:
         raise ConfigError(f"KV_CACHE_PRECISION must be f16 or f32 in the static form, got {wanted!r}")
-    return types[_name(wanted)]
+    return types[_plain(wanted)]
 
 
-def _name(precision: Any) -> str:
-    return precision.get_type_name() if isinstance(precision, ov.Type) else str(precision)
+def _plain(value: Any) -> str:
+    """However OpenVINO lets one write it: ``ov.Type.f16``, ``f16``, ``FP16``; an enumeration by its last name."""
+    text = value.get_type_name() if isinstance(value, ov.Type) else str(value).lower()
+    return text.replace("fp", "f")

@@ -1,5 +1,6 @@
-"""Host time of a step: everything that Python does between two inferences."""
+"""Host time of a step, everything that Python does between two inferences, and what steps in flight make of it."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ import pytest
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.loop import Engine
 from ovgen.graph import build_model, read_config
+from ovgen.graph.passes import to_paged
+from ovgen.loader import load
+from ovgen.resources import bundled_model
 from ovgen.runtime.forms import Runners
 from ovgen.runtime.paged import PagedRunner
+from ovgen.runtime.windows import attention_windows
 from ovgen.weights import open_checkpoint
-from tests.engine.fake import NoText
+from tests.engine.fake import LateRunner, NoText
 from tests.tiny_models import make
 
+Benchmark = Callable[[Callable[[], None]], None]
 CONTEXT = 1_000_000
 
 
@@ -34,9 +40,7 @@ class Instant:
 
 @pytest.mark.parametrize("requests", [1, 16, 64])
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "top_k": 50, "top_p": 0.95}], ids=["greedy", "sampled"])
-def test_host_time_per_step(
-    benchmark: Callable[[Callable[[], None]], None], tmp_path: Path, requests: int, sampling: dict[str, Any]
-) -> None:
+def test_host_time_per_step(benchmark: Benchmark, tmp_path: Path, requests: int, sampling: dict[str, Any]) -> None:
     folder = make("gpt2", tmp_path, vocab_size=50_257)
     model = build_model(read_config(folder), open_checkpoint(folder))
     runner = Runners(model, ["CPU"], {}, "paged", EngineConfig(), CONTEXT).make()
@@ -47,5 +51,50 @@ def test_host_time_per_step(
     engine.step()
     engine.step()
     engine.drain()
-    runner._request = Instant(runner._request)
+    (lane,) = runner._lanes
+    lane.request = Instant(lane.request)
     benchmark(engine.step)
+
+
+# What a step of n tokens takes: a device that is bound by reading the weights, and one that is bound by computing.
+DEVICES: dict[str, Callable[[int], float]] = {"weights": lambda tokens: 4e-3, "tokens": lambda tokens: tokens * 5e-4}
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("host", [1e-4, 5e-4], ids=["host-fast", "host-slow"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_tokens_with_steps_in_flight(
+    benchmark: Benchmark, device: str, host: float, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 requests of 20 tokens; each token costs the host some time besides that of the engine."""
+    seconds = DEVICES[device]
+    config = EngineConfig(max_num_seqs=16)
+    engine = Engine(LateRunner(depth, lambda number, tokens: time.sleep(seconds(tokens))), config, 100, frozenset())
+    original = engine._sampler.sample
+
+    def sample(logits: Any, states: Any) -> Any:
+        time.sleep(host * len(states))
+        return original(logits, states)
+
+    monkeypatch.setattr(engine._sampler, "sample", sample)
+    benchmark(lambda: generate(engine, 16, 20))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("requests", [1, 4, 16])
+def test_bundled_model_with_steps_in_flight(benchmark: Benchmark, requests: int, depth: int) -> None:
+    model = load(bundled_model()).build()
+    runner = PagedRunner(to_paged(model, attention_windows(model)), "CPU", {}, depth)
+    engine = Engine(runner, EngineConfig(), CONTEXT, frozenset())
+    benchmark(lambda: generate(engine, requests, 32))
+
+
+def generate(engine: Engine, requests: int, count: int) -> None:
+    """Compute some requests from beginning to end."""
+    params = SamplingParams(max_new_tokens=count)
+    running = [engine.prepare([i + 1] * 4, params, NoText()) for i in range(requests)]
+    for request in running:
+        engine.submit(request)
+    while not all(request.done for request in running):
+        engine.step()
+    engine.drain()

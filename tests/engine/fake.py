@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,15 @@ def continuation(prompt: Sequence[int], count: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A step in flight: in which buffer its logits come, what is computed, and the tokens before each row, later."""
+
+    buffer: int
+    chunks: list[Chunk]
+    rows: Callable[[], list[list[int]]]
+
+
 class FakeRunner:
     """A `Runner` whose cache holds the tokens themselves, so that a wrong block shows as wrong output."""
 
@@ -36,27 +48,50 @@ class FakeRunner:
     slots: int | None = None
     block_size = 4
     bytes_per_block = 1 << 20
+    max_blocks: int | None = None
     vocab_size = VOCAB
     cache_layout = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
+        self.depth = depth
         self.memory = np.full((0, self.block_size), -1, np.int64)  # (blocks, tokens of a block)
         self.steps: list[list[Chunk]] = []
         self.fail: dict[str, BaseException] = {}  # method -> what it raises, once
-        self._logits = np.zeros((0, VOCAB), np.float32)  # one buffer, as an infer request has
-        self._flying: list[Chunk] | None = None
+        self._logits = [np.zeros((0, VOCAB), np.float32)] * depth  # one buffer for each infer request
+        self._flying: deque[_Step] = deque()
 
     def start(self, chunks: Sequence[Chunk]) -> None:
-        assert self._flying is None, "a step was started before the last one was waited for"
+        assert len(self._flying) < self.depth, "a step was started before the last one was waited for"
         assert all(chunk.token_ids for chunk in chunks), "a chunk without tokens"
+        chunks = [replace(chunk, token_ids=list(chunk.token_ids), blocks=list(chunk.blocks)) for chunk in chunks]
+        others = {block for step in self._flying for block in self._written(step.chunks)}
+        assert not others & self._written(chunks), "two steps in flight write to the same block"
         self._fail("start")
-        self._logits[:] = np.nan  # whoever still looks at the last step's logits shall notice
-        self._flying = list(chunks)
-        self.steps.append(self._flying)
+        buffer = len(self.steps) % self.depth
+        self._logits[buffer][:] = np.nan  # whoever still looks at the logits of an earlier step shall notice
+        self._flying.append(_Step(buffer, chunks, self._begin(len(self.steps), chunks)))
+        self.steps.append(chunks)
 
     def wait(self) -> NDArray[np.float32]:
-        chunks, self._flying = self._flying or [], None  # waiting for an idle request is allowed
+        if not self._flying:  # waiting for an idle request is allowed
+            return np.zeros((0, VOCAB), np.float32)
+        step = self._flying.popleft()
         self._fail("wait")
+        rows = step.rows()
+        if len(rows) > len(self._logits[step.buffer]):
+            self._logits[step.buffer] = np.zeros((len(rows), VOCAB), np.float32)
+        logits = self._logits[step.buffer][: len(rows)]
+        logits[:] = 0
+        for row, tokens in enumerate(rows):
+            logits[row, next_token(tokens)] = 5.0
+        return logits
+
+    def _begin(self, number: int, chunks: Sequence[Chunk]) -> Callable[[], list[list[int]]]:
+        """Make the device work; what comes back waits for it. This one is as lazy as a device can be."""
+        return lambda: self._compute(chunks)
+
+    def _compute(self, chunks: Sequence[Chunk]) -> list[list[int]]:
+        """Write the tokens into their blocks; the tokens that precede each row of logits are read from there."""
         rows = []
         for chunk in chunks:
             end = chunk.past + len(chunk.token_ids)
@@ -65,13 +100,17 @@ class FakeRunner:
             cached = self.memory[list(chunk.blocks)].reshape(-1)[:end].tolist()
             assert -1 not in cached, "a token was never computed"
             rows += [cached[: end - chunk.rows + 1 + i] for i in range(chunk.rows)]
-        if len(rows) > len(self._logits):
-            self._logits = np.zeros((len(rows), VOCAB), np.float32)
-        logits = self._logits[: len(rows)]
-        logits[:] = 0
-        for row, tokens in enumerate(rows):
-            logits[row, next_token(tokens)] = 5.0
-        return logits
+        return rows
+
+    def _written(self, chunks: Sequence[Chunk]) -> set[int]:
+        """The blocks that a step writes to."""
+        return {
+            block
+            for chunk in chunks
+            for block in chunk.blocks[
+                chunk.past // self.block_size : -(-(chunk.past + len(chunk.token_ids)) // self.block_size)
+            ]
+        }
 
     def _fail(self, method: str) -> None:
         if method in self.fail:
@@ -84,6 +123,8 @@ class FakeRunner:
         self.memory = grown
 
     def copy_block(self, source: int, target: int) -> None:
+        written = {block for step in self._flying for block in self._written(step.chunks)}
+        assert not written & {source, target}, "the device writes there"
         self.memory[target] = self.memory[source]
 
     def fork(self, source: int, target: int) -> None: ...
@@ -97,6 +138,32 @@ class FakeRunner:
 
     def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
         self.memory[list(blocks)] = data[0].view(np.int64)
+
+
+class LateRunner(FakeRunner):
+    """A device of its own: a thread that takes its time.
+
+    Args:
+        depth: steps in flight.
+        during: called in that thread in the middle of a step, with its number and how many tokens it computes.
+    """
+
+    def __init__(self, depth: int, during: Callable[[int, int], None]) -> None:
+        super().__init__(depth)
+        self._during = during
+        self._device = ThreadPoolExecutor(1)
+
+    def _begin(self, number: int, chunks: Sequence[Chunk]) -> Callable[[], list[list[int]]]:
+        return self._device.submit(self._work, number, chunks).result
+
+    def _work(self, number: int, chunks: Sequence[Chunk]) -> list[list[int]]:
+        self._during(number, sum(len(chunk.token_ids) for chunk in chunks))
+        return self._compute(chunks)
+
+    def resize(self, num_blocks: int) -> None:
+        for step in self._flying:
+            step.rows()
+        super().resize(num_blocks)
 
 
 class NoText:
