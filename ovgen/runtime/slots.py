@@ -17,8 +17,8 @@ Rows: TypeAlias = "list[NDArray[Any]]"
 class Slots:
     """The cache of the static form: rows of a few sequences in their slots, of all others aside.
 
-    What lies in a slot behind the rows of its sequence is zero: attention multiplies it by zero, and of a number that is
-    not finite that makes NaN.
+    What lies in a slot behind the rows of its sequence is zero: attention multiplies it by zero, and of infinity that
+    makes NaN.
 
     Attributes:
         arrays: keys and values, layer by layer, ``(slots, kv_heads, context, d)``: memory of whoever called `move`.
@@ -35,6 +35,11 @@ class Slots:
     def occupied(self) -> bool:
         """Whether a sequence is in a slot."""
         return bool(self._resident)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, and of what lies aside."""
+        return sum(array.nbytes for rows in (self.arrays, *self._aside.values()) for array in rows)
 
     def move(self, arrays: list[NDArray[Any]]) -> None:
         """Go on in other memory, all zeros, whose context is no shorter than what is in the slots; that stays."""

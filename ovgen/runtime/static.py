@@ -62,6 +62,7 @@ class StaticRunner:
         slots: how many sequences are computed at once.
         chunk: tokens of a prompt that are computed at once.
         longest: tokens of the longest sequence.
+        cache_size: bytes that all slots may take.
         ahead: compile for every length of the cache now, and not when a sequence grows to it.
         identity: stands for the model's weights, so that compiled graphs can be kept in ``CACHE_DIR``.
 
@@ -86,6 +87,7 @@ class StaticRunner:
         slots: int,
         chunk: int,
         longest: int,
+        cache_size: int,
         ahead: bool = False,
         identity: str | None = None,
     ) -> None:
@@ -103,16 +105,24 @@ class StaticRunner:
         self._rows = 0  # of the step
         self._ahead = ahead
         self._recent: list[int] = []  # contexts, the one in use last
-        self._contexts = _contexts(longest)
+        self._contexts = [min(_SHORTEST, longest)]
+        self._fit(1)
+        arrays = self._cache.arrays
+        token = slots * sum(a.itemsize * a.shape[1] * a.shape[3] for a in arrays)  # bytes: all slots are as long
+        self.bytes_per_block = self.block_size * token
+        self._contexts += _longer(self._contexts[0], min(longest, cache_size // token))
         for context in reversed(self._contexts) if ahead else self._contexts[:1]:
             self._fit(context)
             for tokens in (chunk, 1) if ahead else (chunk,):
                 self._graph(self._shape(tokens, 1), 0)  # a device that refuses it shall do so now
-        arrays = self._cache.arrays
-        self.bytes_per_block = self.block_size * sum(a.itemsize * a.shape[1] * a.shape[3] for a in arrays)
         self.cache_layout = f"static {' '.join(f'{a.dtype.name}{[a.shape[1], a.shape[3]]}' for a in arrays)}"
         self.vocab_size = self._graphs[self._decoding].logits.shape[2]
         self._logits = np.empty((0, self.vocab_size), np.float32)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that the cache takes now: all slots, and what lies aside."""
+        return self._cache.nbytes
 
     @property
     def compiled(self) -> ov.CompiledModel:
@@ -273,11 +283,12 @@ class StaticRunner:
             self._flying = None
 
 
-def _contexts(longest: int) -> list[int]:
-    """Lengths of the cache that graphs are made for, each twice the one before."""
-    contexts = [min(_SHORTEST, longest)]
-    while contexts[-1] < longest:
-        contexts.append(min(2 * contexts[-1], longest))
+def _longer(context: int, longest: int) -> list[int]:
+    """Lengths of the cache that graphs are made for after ``context``, each twice the one before."""
+    contexts = []
+    while context < longest:
+        context = min(2 * context, longest)
+        contexts.append(context)
     return contexts
 
 

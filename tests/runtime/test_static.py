@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as ov
 import pytest
 from numpy.typing import NDArray
 
 import ovgen
 from ovgen.loader import load
-from ovgen.runtime import static
+from ovgen.runtime import static, static_graphs
 from ovgen.runtime.runner import Chunk
 from ovgen.runtime.static import StaticRunner
 from ovgen.runtime.windows import attention_windows
@@ -46,7 +47,8 @@ class Sequences:
     def __init__(self, model: Path, device: str = "CPU", slots: int = 2, chunk: int = 8) -> None:
         graph = load(model).build()
         windows = attention_windows(graph)
-        self.runner = StaticRunner(graph, windows, device, DEVICES[device], slots=slots, chunk=chunk, longest=LONGEST)
+        sizes = {"slots": slots, "chunk": chunk, "longest": LONGEST, "cache_size": 1 << 30}
+        self.runner = StaticRunner(graph, windows, device, DEVICES[device], **sizes)
         self.tokens: dict[int, list[int]] = {}
         self._truth = Truth(model)
         self._rng = np.random.default_rng(0)
@@ -142,10 +144,17 @@ def test_a_sequence_that_is_released_while_the_device_works_leaves_nothing(tiny_
     s.step((0, 1, 1), (2, 12, 1))
 
 
-def test_compiling_ahead_leaves_nothing_to_compile(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    llm = ovgen.LLM(tiny_llama, form="static", compile_ahead=True, max_model_len=64, prefill_chunk_size=8)
-    monkeypatch.setattr("ovgen.runtime.static_graphs.compile_model", None)
-    assert len(llm.generate([1] * 20, max_new_tokens=44, ignore_eos=True).token_ids) == 44
+@pytest.mark.parametrize("slots", [1, 2])
+def test_compiling_ahead_leaves_nothing_to_compile(
+    tiny_llama: Path, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llm = ovgen.LLM(
+        tiny_llama, form="static", compile_ahead=True, max_model_len=64, prefill_chunk_size=8, batch_slots=slots
+    )
+    monkeypatch.setattr(static_graphs, "compile_model", None)
+    for count in (20, 3, 11):
+        outputs = llm.generate([[1] * count, [2] * 9], ignore_eos=True)
+        assert [len(out.token_ids) for out in outputs] == [64 - count, 55]
 
 
 def test_compressed_gpt2_runs_where_an_npu_would(tmp_path: Path) -> None:
@@ -167,6 +176,81 @@ def test_the_bundled_model_tells_the_same_stories(storyteller: ovgen.LLM) -> Non
             ovgen.bundled_model(), device_config=F32, form="static", batch_slots=slots, prefill_chunk_size=32
         )
         assert [out.text for out in llm.generate(prompts, max_new_tokens=60, temperature=0)] == expected
+
+
+def test_a_device_that_fails_to_compile_for_more_tokens_can_be_tried_again(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = Sequences(tiny_llama)
+    s.step((0, 10, 1), (1, 5, 1))
+    compile_model = static_graphs.compile_model
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(static_graphs, "compile_model", compile_model)
+        raise ovgen.DeviceError("out of memory")
+
+    monkeypatch.setattr(static_graphs, "compile_model", fail)
+    with pytest.raises(ovgen.DeviceError, match="out of memory"):
+        s.runner.start([Chunk(0, [7] * 20, 10, (), 1)])
+    s.step((1, 1, 1))
+    s.step((0, 20, 3))
+
+
+def test_what_a_sequence_leaves_behind_does_no_harm(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama)
+    s.step((0, 14, 1))
+    for array in s.runner._cache.arrays:
+        array[0, :, 5:14] = np.inf  # as a float16 cache of a model with large keys holds it
+    s.trim(0, 5)
+    s.step((0, 2, 2))
+    for array in s.runner._cache.arrays:
+        array[0, :, 5:7] = np.inf
+    s.runner.release(0)
+    s.step((1, 2, 2))
+
+
+def test_graphs_of_contexts_that_are_not_in_use_are_freed(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama)
+    for count in (10, 20, 30, 30):
+        s.step((0, count, 1))
+    assert {shape.context for shape in s.runner._graphs._made} == {64, 100}
+    s.runner.release(0)
+    s.step((1, 5, 1))
+    assert {shape.context for shape in s.runner._graphs._made} == {16, 100}
+
+
+def test_short_ends_of_prompts_share_a_pass_only_where_there_is_a_graph(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama, chunk=16)
+
+    def compiled() -> bool:
+        return (2, 8) in {(shape.batch, shape.tokens) for shape in s.runner._graphs._made}
+
+    s.step((0, 10, 1), (1, 10, 1))
+    s.step((0, 3, 3))  # now there is one for drafts of one sequence
+    s.step((0, 3, 1), (1, 2, 1))
+    assert not compiled()
+    s.step((0, 3, 3), (1, 3, 3))
+    assert compiled()
+
+
+def test_the_cache_takes_no_more_than_it_may(tiny_llama: Path) -> None:
+    slots, size = 4, 0.0002  # GiB
+    llm = ovgen.LLM(tiny_llama, form="static", batch_slots=slots, cache_size=size, device_config=F32)
+    room = llm.engine.pool.limit * llm.engine.runner.block_size
+    assert 16 < room < 256
+    llm.generate([1] * (room - 5), max_new_tokens=5, ignore_eos=True)
+    assert llm.engine.runner.cache_bytes <= size * 2**30
+    with pytest.raises(ovgen.ContextLengthError, match="raise cache_size"):
+        llm.generate([1] * room, max_new_tokens=1)
+
+
+@pytest.mark.parametrize("value", ["FP32", "f32", ov.Type.f32])
+def test_exact_arithmetic_has_an_exact_cache(tiny_llama: Path, value: Any) -> None:
+    for config in ({"INFERENCE_PRECISION_HINT": value}, {"KV_CACHE_PRECISION": value}):
+        assert "float32" in ovgen.LLM(tiny_llama, form="static", device_config=config).engine.runner.cache_layout
+    accurate = {"EXECUTION_MODE_HINT": "ACCURACY"}
+    assert "float32" in ovgen.LLM(tiny_llama, form="static", device_config=accurate).engine.runner.cache_layout
+    assert "float16" in ovgen.LLM(tiny_llama, form="static").engine.runner.cache_layout
 
 
 @pytest.mark.parametrize("precision", ["u8", "bf16"])

@@ -182,7 +182,7 @@ def _finished(form: ov.Model, rows: list[ov.Node], inputs: list[ov.Node], shape:
         ) from error
     select_rows(static, axis=1)
     static.reshape({ROWS_INPUT: [shape.rows]})
-    for node in static.get_ops():
+    for node in static.get_ordered_ops():
         for output in node.outputs():
             if output.get_partial_shape().is_dynamic:
                 raise UnsupportedModelError(
