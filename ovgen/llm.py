@@ -21,6 +21,7 @@ from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Source, digest, load
 from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
+from ovgen.probe import try_in_child
 from ovgen.runtime.device import check_device
 from ovgen.runtime.device_list import device_order, device_properties
 from ovgen.runtime.forms import Attempt, Form, Runners, check_form
@@ -56,6 +57,8 @@ class LLM:
             where that cannot be built.
         weights: ``"int8"``, ``"int4"`` or ``"f16"``, or a `Compression` with more to say, stores the weights so: in a
             copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
+        probe: try each device and form in a child process first, so that one that aborts is passed over like any other
+            that fails. It takes as long as loading does, unless there is a ``CACHE_DIR``.
         engine_options: fields of `EngineConfig`.
 
     Attributes:
@@ -80,6 +83,7 @@ class LLM:
         device_config: Mapping[str, Any] | None = None,
         form: Form = "auto",
         weights: Precision | Compression | None = None,
+        probe: bool = False,
         **engine_options: Any,
     ) -> None:
         begin = time.perf_counter()
@@ -100,7 +104,16 @@ class LLM:
         self._longrope = settle_longrope(self.model, length)
         _report_longrope(self._longrope, length)
         identity = partial(digest, source.path, times=True)
-        self._runners = Runners(self.model, devices, device_config or {}, form, engine_config, length, identity)
+        self._runners = Runners(
+            self.model,
+            devices,
+            device_config or {},
+            form,
+            engine_config,
+            length,
+            identity,
+            partial(try_in_child, source.path, engine_config) if probe else None,
+        )
         self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
         self.load_time = time.perf_counter() - begin
 

@@ -13,6 +13,8 @@ TOP = {
     "loader",
     "llm",
     "manager",
+    "probe",
+    "doctor",
     "configuration",
     "yaml_file",
     "conversion",

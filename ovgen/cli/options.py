@@ -24,6 +24,7 @@ __all__ = [
     "add_sampling_options",
     "compression",
     "load_model",
+    "parse_properties",
     "sampling_options",
     "to_json",
 ]
@@ -54,7 +55,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--form",
         default="auto",
-        choices=("auto", "paged", "stateful", "static"),
+        choices=("auto", "paged", "stateful", "static", "npuw"),
         help="how the model runs (default: auto)",
     )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
@@ -110,15 +111,19 @@ def load_model(options: argparse.Namespace) -> LLM:
         return LLM(
             path,
             device=options.device.split(",") if ":" not in options.device else options.device,
-            device_config=_properties(options.device_config),
+            device_config=parse_properties(options.device_config),
             form=options.form,
             weights=compression(options),
             **_given(options, EngineConfig),
         )
 
 
-def _properties(pairs: Sequence[str]) -> dict[str, Any]:
-    """``NAME=VALUE``, and ``DEVICE:NAME=VALUE`` under the device's name."""
+def parse_properties(pairs: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE``, and ``DEVICE:NAME=VALUE`` under the device's name.
+
+    Raises:
+        ConfigError: one is neither.
+    """
     config: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")

@@ -16,6 +16,7 @@ from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.graph.passes import select_rows, to_paged
 from ovgen.runtime.device import check_device
 from ovgen.runtime.device_list import base_name, device_properties
+from ovgen.runtime.npuw import NpuwRunner
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
 from ovgen.runtime.stateful import StatefulRunner
@@ -24,7 +25,7 @@ from ovgen.runtime.windows import attention_windows
 
 __all__ = ["Attempt", "Form", "Runners", "check_form"]
 
-Form = Literal["auto", "paged", "stateful", "static"]
+Form = Literal["auto", "paged", "stateful", "static", "npuw"]
 """``auto`` is static on an NPU; elsewhere paged, and stateful where that cannot be built."""
 
 _INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx"}
@@ -37,7 +38,7 @@ class Attempt:
 
     Attributes:
         device: OpenVINO's name.
-        form: ``paged``, ``stateful`` or ``static``.
+        form: ``paged``, ``stateful``, ``static`` or ``npuw``.
         reason: why it is not in use; None for the one that is, or was until it failed.
         seconds: that compiling took.
     """
@@ -69,6 +70,7 @@ class Runners:
         engine: budgets and slots.
         longest: tokens of the longest sequence.
         identity: stands for the model's weights; asked for where compiled graphs are kept (``CACHE_DIR``).
+        probe: called with device, form and properties before each attempt; what it raises counts as its failure.
 
     Attributes:
         report: every attempt so far, in order.
@@ -86,6 +88,7 @@ class Runners:
         engine: EngineConfig,
         longest: int,
         identity: Callable[[], str] | None = None,
+        probe: Callable[[str, str, Mapping[str, Any]], None] | None = None,
     ) -> None:
         _check_inputs(model)
         self.report: list[Attempt] = []
@@ -95,6 +98,7 @@ class Runners:
         self._engine = engine
         self._longest = longest
         self._identity = identity
+        self._probe = probe
         self._candidates = [(device, kind) for device in devices for kind in _kinds(device, form)]
 
     def make(self) -> Runner:
@@ -118,6 +122,8 @@ class Runners:
                 self._pass_over(device)
                 continue
             try:
+                if self._probe is not None:
+                    self._probe(device, kind, config)
                 runner = self._make(device, kind, config)
             except (UnsupportedModelError, DeviceError) as error:
                 failure = error
@@ -155,14 +161,18 @@ class Runners:
             return PagedRunner(to_paged(self._model, self._windows), device, config)
         if kind == "stateful":
             return StatefulRunner(_with_rows(self._model), device, config)
+        chunk = min(self._engine.prefill_chunk_size, self._longest)
+        if kind == "npuw":
+            return NpuwRunner(self._model, self._windows, device, config, chunk=chunk, longest=self._longest)
         return StaticRunner(
             self._model,
             self._windows,
             device,
             config,
             slots=self._engine.batch_slots,
-            chunk=min(self._engine.prefill_chunk_size, self._longest),
+            chunk=chunk,
             longest=self._longest,
+            cache_size=int(self._engine.cache_size * (1 << 30)),
             ahead=self._engine.compile_ahead,
             identity=self._identity() if self._identity is not None and "CACHE_DIR" in config else None,
         )

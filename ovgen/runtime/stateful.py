@@ -40,7 +40,9 @@ class StatefulRunner:
 
     form = "stateful"
     slots: int | None = None
+    depth = 1
     block_size = 32  # for the engine's accounting only
+    max_blocks: int | None = None
 
     def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any]) -> None:
         self.device = device
