@@ -16,7 +16,7 @@ from ovgen.config import EngineConfig, SamplingParams, fields_set, override
 from ovgen.engine.loop import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
-from ovgen.errors import RequestError, TokenizerError
+from ovgen.errors import CorruptFileError, RequestError, TokenizerError
 from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Source, digest, load
 from ovgen.model_cache import compressed_copy
@@ -93,7 +93,10 @@ class LLM:
         if len(devices) == 1:
             check_device(devices[0], device_properties(device_config or {}, devices[0]))
         compression = Compression.of(weights)
-        source = load(Path(path) if compression is None else compressed_copy(Path(path), compression))
+        place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
+        keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
+        identity = digest(place, times=True) if keeps else None  # before the weights are mapped
+        source = load(place)
         self.path = source.path
         self.model = source.build()
         self.config = source.config
@@ -103,7 +106,8 @@ class LLM:
         length = _length(source, engine_config)
         self._longrope = settle_longrope(self.model, length)
         _report_longrope(self._longrope, length)
-        identity = partial(digest, source.path, times=True)
+        if keeps and digest(place, times=True) != identity:
+            raise CorruptFileError(f"{place} has changed while it was being loaded: load it again")
         self._runners = Runners(
             self.model,
             devices,

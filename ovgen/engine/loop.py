@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +13,8 @@ from numpy.typing import NDArray
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.limits import block_limit, checked_ids, length_limit
-from ovgen.engine.request import Request, TextStream
+from ovgen.engine.lock import Lock
+from ovgen.engine.request import Request, TextStream, make_request
 from ovgen.engine.results import commit
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
@@ -26,9 +25,8 @@ from ovgen.errors import (
     OvgenError,
     RequestError,
 )
-from ovgen.metrics import RequestMetrics
 from ovgen.runtime.runner import Chunk, Runner
-from ovgen.sampling import Sampler, SamplerState, StopStrings
+from ovgen.sampling import Sampler
 
 __all__ = ["Engine"]
 
@@ -55,7 +53,7 @@ class Engine:
         self.config = config
         self.max_model_len = max_model_len
         self.eos_token_ids = eos_token_ids
-        self.lock = threading.RLock()
+        self.lock = Lock(self._free)
         self.scheduler = Scheduler(config)
         self._spare = spare
         self._sampler = Sampler()
@@ -67,12 +65,24 @@ class Engine:
 
     def _use(self, runner: Runner) -> None:
         """Go on with a runner whose cache is empty; nothing is running."""
+        for sequence in self._computed:  # computed again when their sessions go on
+            sequence.blocks, sequence.computed = [], 0
         self.runner = runner
         self.pool = BlockPool(block_limit(self.config.cache_size, runner.bytes_per_block, runner.max_blocks))
         self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth)
         self._room = 0  # blocks that the runner has memory for
-        for sequence in self._computed:  # computed again when their sessions go on
-            sequence.blocks, sequence.computed = [], 0
+        for request in list(self.scheduler.waiting):  # its limit was that of another cache
+            request.limit = min(request.limit, self.room)
+            if len(request.sequence.tokens) >= request.limit:
+                request.error = ContextLengthError(
+                    f"{runner.device}, which took over, has a KV cache of {self.room} tokens: raise cache_size"
+                )
+                self._forget(request)
+
+    @property
+    def room(self) -> int:
+        """Tokens that the KV cache holds."""
+        return self.pool.limit * self.runner.block_size
 
     def prepare(
         self,
@@ -88,21 +98,8 @@ class Engine:
             ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
         """
         prompt = self.checked(prompt)
-        limit = length_limit(
-            len(prompt), params.max_new_tokens, self.max_model_len, self.pool.limit * self.runner.block_size
-        )
-        eos = frozenset() if params.ignore_eos else self.eos_token_ids
-        return Request(
-            sequence=KVSequence(prompt),
-            prompt_length=len(prompt),
-            params=params,
-            sampler=SamplerState(params, prompt, eos, bad_words_ids, limit - len(prompt)),
-            text=text,
-            stops=StopStrings(params.stop, params.include_stop_str_in_output),
-            limit=limit,
-            stop_ids=eos | set(params.stop_token_ids),
-            metrics=RequestMetrics(time.perf_counter(), len(prompt)),
-        )
+        limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, self.room)
+        return make_request(prompt, params, text, limit, self.eos_token_ids, bad_words_ids)
 
     def submit(self, request: Request) -> None:
         """Queue a request; `step` computes it."""
@@ -114,10 +111,16 @@ class Engine:
 
         One that has finished already stays as it is.
         """
-        with self.lock:
-            if not request.finished:
-                request.finish_reason = "abort"
-            self._forget(request)
+        if not request.finished:
+            request.finish_reason = "abort"
+        self.leave(request)
+
+    def leave(self, left: Request | KVSequence) -> None:
+        """Free what a request or a session holds that nobody will go on with; finalisers may call this at any time."""
+        self.lock.leave(left)
+
+    def _free(self, left: Request | KVSequence) -> None:
+        self._forget(left) if isinstance(left, Request) else self.release(left)
 
     def step(self) -> None:
         """Take the results of the oldest step in flight, start the next one, and emit meanwhile.
@@ -203,7 +206,7 @@ class Engine:
 
         Raises:
             CacheFullError: the cache has no room.
-            ValueError: the data are not of that length.
+            ValueError: the data are not those of so many tokens.
         """
         sequence = KVSequence(self.checked(tokens))
         if len(tokens) > self.max_model_len:
@@ -214,7 +217,7 @@ class Engine:
             sequence.computed = len(tokens)
             self._computed.add(sequence)
             try:
-                self.runner.import_cache(sequence.number, sequence.blocks, data)
+                self.runner.import_cache(sequence.number, sequence.blocks, data, len(tokens))
             except BaseException:
                 self.release(sequence)
                 raise
@@ -245,14 +248,11 @@ class Engine:
 
     def _on_some_device(self, work: Callable[[], None]) -> None:
         """Do ``work``, and if the device fails, again on the next one."""
-        while True:
-            runner = self.runner
-            try:
-                return work()
-            except DeviceError as error:
-                with self.lock:
-                    if runner is not self.runner:
-                        continue  # another thread has moved on already
+        with self.lock:  # all along: nobody else may begin anything on a device that has failed
+            while True:
+                try:
+                    return work()
+                except DeviceError as error:
                     spare = self._spare(error)
                     if spare is None:
                         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ovgen.metrics import RequestMetrics
 from ovgen.outputs import FinishReason, GenerationOutput, Piece, TokenLogprobs
 from ovgen.sampling import Choice, SamplerState, StopStrings, token_logprobs
 
-__all__ = ["Request", "TextStream"]
+__all__ = ["Request", "TextStream", "make_request"]
 
 
 class TextStream(Protocol):
@@ -139,3 +140,26 @@ class Request:
             prompt_logprobs=None if self.params.prompt_logprobs is None else tuple(self.prompt_logprobs),
             metrics=self.metrics,
         )
+
+
+def make_request(
+    prompt: list[int],
+    params: SamplingParams,
+    text: TextStream,
+    limit: int,
+    eos_token_ids: frozenset[int],
+    bad_words_ids: Sequence[Sequence[int]] = (),
+) -> Request:
+    """A request that ends at ``limit`` tokens, or at one of ``eos_token_ids`` unless ``params`` ignores them."""
+    eos = frozenset() if params.ignore_eos else eos_token_ids
+    return Request(
+        sequence=KVSequence(prompt),
+        prompt_length=len(prompt),
+        params=params,
+        sampler=SamplerState(params, prompt, eos, bad_words_ids, limit - len(prompt)),
+        text=text,
+        stops=StopStrings(params.stop, params.include_stop_str_in_output),
+        limit=limit,
+        stop_ids=eos | set(params.stop_token_ids),
+        metrics=RequestMetrics(time.perf_counter(), len(prompt)),
+    )

@@ -97,7 +97,7 @@ class Session:
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):  # the interpreter may be shutting down, half dismantled
-            self.close()
+            self._engine.leave(self._sequence)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write tokens and cache to a file, whole or not at all.
@@ -106,8 +106,9 @@ class Session:
             CacheFileError: the file cannot be written.
         """
         target = Path(path)
-        data = self._engine.export(self._sequence)
-        header = json.dumps(self._header()).encode()
+        with self._engine.lock:  # the device must not change between the two
+            data = self._engine.export(self._sequence)
+            header = json.dumps(self._header()).encode()
         arrays: dict[str, Any] = {f"cache_{i:04d}": array for i, array in enumerate(data)}
         arrays["header"] = np.frombuffer(header, np.uint8)
         arrays["tokens"] = np.array(self.token_ids, np.int64)
@@ -133,11 +134,13 @@ class Session:
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(file["header"].tobytes())
-                session._check_header(header, path)
                 tokens = file["tokens"].tolist()
                 data = [file[name] for name in sorted(file.files) if name.startswith("cache_")]
-            if tokens:
-                session._sequence = engine.adopt(tokens, data)
+            with engine.lock:
+                engine.drain()  # which may go on with another device, and another kind of cache
+                session._check_header(header, path)
+                if tokens:
+                    session._sequence = engine.adopt(tokens, data)
         except FileNotFoundError:
             raise CacheFileError(f"no saved session at {path}") from None
         except (CacheFileError, CacheFullError):

@@ -69,7 +69,7 @@ class Runners:
         form: which form; ``auto`` lets the device choose.
         engine: budgets and slots.
         longest: tokens of the longest sequence.
-        identity: stands for the model's weights; asked for where compiled graphs are kept (``CACHE_DIR``).
+        identity: stands for the model's weights; with it, compiled graphs are kept in ``CACHE_DIR``.
         probe: called with device, form and properties before each attempt; what it raises counts as its failure.
 
     Attributes:
@@ -87,7 +87,7 @@ class Runners:
         form: Form,
         engine: EngineConfig,
         longest: int,
-        identity: Callable[[], str] | None = None,
+        identity: str | None = None,
         probe: Callable[[str, str, Mapping[str, Any]], None] | None = None,
     ) -> None:
         _check_inputs(model)
@@ -174,7 +174,7 @@ class Runners:
             longest=self._longest,
             cache_size=int(self._engine.cache_size * (1 << 30)),
             ahead=self._engine.compile_ahead,
-            identity=self._identity() if self._identity is not None and "CACHE_DIR" in config else None,
+            identity=self._identity,
         )
 
     @cached_property

@@ -40,6 +40,7 @@ class KVBlocks:
         self.block_size = shapes[values].tail[1]
         self._sizes = [shape.bytes for shape in shapes]
         self.bytes_per_block = sum(self._sizes)
+        self.blocks = 0
         self.layout = " ".join(f"{shape.kind.get_type_name()}{list(shape.tail)}" for shape in shapes)
 
     def resize(self, num_blocks: int) -> None:
@@ -58,6 +59,7 @@ class KVBlocks:
                 raise CacheFullError(f"no memory for a KV cache of {size:.2f} GiB: lower cache_size") from error
             for request in self._requests:
                 request.set_tensor(name, memory.tensor)  # remote ones are taken by name only
+        self.blocks = num_blocks
 
     def copy(self, source: int, target: int) -> None:
         """Copy one block over all layers."""
@@ -71,8 +73,8 @@ class KVBlocks:
     def write(self, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
         """Put back what `read` gave; raises ValueError if it is of another shape."""
         for memory, size, source in zip(self._memories, self._sizes, data, strict=True):
-            if source.shape != (len(blocks), size):  # numpy would stretch a single row
-                raise ValueError(f"{source.shape} bytes for {len(blocks)} blocks of {size}")
+            if source.dtype != np.uint8 or source.shape != (len(blocks), size):  # numpy would stretch a single row
+                raise ValueError(f"{source.shape} of {source.dtype} for {len(blocks)} blocks of {size} bytes")
             memory.write(blocks, source)
 
 

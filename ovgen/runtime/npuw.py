@@ -102,6 +102,7 @@ class NpuwRunner:
         wait_before_freeing(self, self._request)
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self.bytes_per_block = 2 * self.block_size * _width(model)  # float16
+        self.cache_bytes = (self._prompt + response) * self.bytes_per_block // self.block_size  # from the beginning
         self._tokens: dict[int, list[int]] = {}  # by sequence
         self._held: list[int] = []  # the tokens whose keys and values the plugin has
         self._stepped = True  # the plugin has taken a token since the last prompt: before, it cannot be rewound
@@ -155,10 +156,10 @@ class NpuwRunner:
         """The sequence's token ids, as bytes: the plugin does not give its cache away."""
         return [np.array(self._tokens[sequence], np.int32).view(np.uint8)]
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         """Remember token ids, whose cache is computed when the sequence goes on."""
         (ids,) = data
-        self._tokens[sequence] = ids.view(np.int32).tolist()
+        self._tokens[sequence] = ids.view(np.int32).reshape(length).tolist()
 
     def _cut(self, tokens: list[int], rows: int) -> Iterator[_Pass]:
         """The passes that give logits of the last ``rows`` tokens."""

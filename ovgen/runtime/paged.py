@@ -78,6 +78,11 @@ class PagedRunner:
         if on_gpu(self.compiled):
             self._check_blocks()
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all blocks."""
+        return self._cache.blocks * self.bytes_per_block
+
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Lay the chunks one after the other and start the inference."""
         ids: list[int] = []
@@ -154,7 +159,7 @@ class PagedRunner:
         with device_errors(self.device):
             return self._cache.read(blocks)
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         """Write saved blocks."""
         with device_errors(self.device):
             self._cache.write(blocks, data)

@@ -53,6 +53,10 @@ class Runner(Protocol):
     cache_layout: str
     """Describes precision and shapes of the cache: equal texts can exchange saved caches."""
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that the cache takes now."""
+
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Begin to compute a step and return while the device works; fewer than `depth` are in flight."""
 
@@ -80,5 +84,9 @@ class Runner(Protocol):
     def export_cache(self, sequence: int, blocks: Sequence[int]) -> list[NDArray[np.uint8]]:
         """The bytes of a sequence's cache, one array per cached tensor, for `import_cache`."""
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
-        """Put bytes from `export_cache` of the same `cache_layout` into a sequence's blocks."""
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
+        """Put bytes from `export_cache` of the same `cache_layout` into the blocks of a new sequence.
+
+        Raises:
+            ValueError: they are not the cache of ``length`` tokens.
+        """

@@ -107,12 +107,20 @@ class Slots:
         for held in (self._resident, self._aside, self._lengths):
             held.pop(sequence, None)
 
-    def put_bytes(self, sequence: int, data: Sequence[NDArray[np.uint8]]) -> None:
-        """`put` rows that come as bytes."""
+    def put_bytes(self, sequence: int, data: Sequence[NDArray[np.uint8]], length: int) -> None:
+        """`put` rows that come as bytes.
+
+        Raises:
+            ValueError: they are not ``length`` rows of finite numbers.
+        """
         rows = []
         for array, raw in zip(self.arrays, data, strict=True):
             _, heads, _, dim = array.shape
-            rows.append(raw.view(array.dtype).reshape(heads, -1, dim))
+            if raw.dtype != np.uint8:
+                raise ValueError(f"bytes are needed, not {raw.dtype}")
+            rows.append(raw.view(array.dtype).reshape(heads, length, dim))
+            if not np.isfinite(rows[-1]).all():
+                raise ValueError("the cache holds numbers that are not finite")
         self.put(sequence, rows)
 
     def _clear(self, sequence: int, begin: int) -> None:

@@ -56,6 +56,12 @@ class StatefulRunner:
         precision = self.compiled.get_property("KV_CACHE_PRECISION").get_type_name() if device == "CPU" else "default"
         self.cache_layout = f"stateful {precision} {[shape for _, shape in shapes]}"
 
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes that the variables of all sequences take in f32; the plugin may take less."""
+        tokens = sum(state.length for state in self._states.values())
+        return int(tokens * self.bytes_per_block // self.block_size)
+
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Queue one inference per chunk."""
         self._running = []
@@ -99,7 +105,7 @@ class StatefulRunner:
     def fork(self, source: int, target: int) -> None:
         """Copy the plugin's cache of one sequence to another."""
         if source in self._states:
-            self.import_cache(target, (), self.export_cache(source, ()))
+            self.import_cache(target, (), self.export_cache(source, ()), self._states[source].length)
 
     def trim(self, sequence: int, length: int) -> None:
         """Write the first ``length`` tokens of the plugin's cache back."""
@@ -127,14 +133,14 @@ class StatefulRunner:
         variables = _variables(self._states[sequence])
         return [np.ascontiguousarray(v.state.data, np.float32).view(np.uint8).reshape(-1) for v in variables]
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         """Set the plugin's variables."""
         state = self._state(sequence)
         for variable, raw in zip(_variables(state), data, strict=True):
             _, heads, _, dim = variable.state.shape
-            values = raw.view(np.float32).reshape(1, heads, -1, dim)
+            values = raw.view(np.float32).reshape(1, heads, length, dim)
             variable.state = ov.Tensor(values)  # copies
-            state.length = values.shape[2]
+            state.length = length
 
     def _state(self, sequence: int) -> _State:
         if sequence not in self._states:

@@ -172,9 +172,9 @@ class StaticRunner:
         """The sequence's rows, as bytes: the same whatever the context and the slot."""
         return [rows.view(np.uint8).reshape(-1) for rows in self._cache.read(sequence)]
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         """Keep saved rows for when the sequence is computed."""
-        self._cache.put_bytes(sequence, data)
+        self._cache.put_bytes(sequence, data, length)
 
     @property
     def _decoding(self) -> StaticShape:

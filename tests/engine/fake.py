@@ -60,6 +60,10 @@ class FakeRunner:
         self._logits = [np.zeros((0, VOCAB), np.float32)] * depth  # one buffer for each infer request
         self._flying: deque[_Step] = deque()
 
+    @property
+    def cache_bytes(self) -> int:
+        return len(self.memory) * self.bytes_per_block
+
     def start(self, chunks: Sequence[Chunk]) -> None:
         assert len(self._flying) < self.depth, "a step was started before the last one was waited for"
         assert all(chunk.token_ids for chunk in chunks), "a chunk without tokens"
@@ -136,7 +140,7 @@ class FakeRunner:
     def export_cache(self, sequence: int, blocks: Sequence[int]) -> list[NDArray[np.uint8]]:
         return [self.memory[list(blocks)].view(np.uint8)]
 
-    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]]) -> None:
+    def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         self.memory[list(blocks)] = data[0].view(np.int64)
 
 

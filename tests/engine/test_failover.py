@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
 from ovgen.config import EngineConfig
 from ovgen.engine.loop import Engine
 from ovgen.engine.session import Session
-from ovgen.errors import DeviceError
+from ovgen.errors import ContextLengthError, DeviceError
 from ovgen.runtime.runner import Runner
 from tests.engine.fake import FakeRunner, continuation, next_token
 from tests.engine.test_loop import CONTEXT, finish, generated, submit
@@ -123,3 +126,58 @@ def test_a_device_with_slots_is_given_no_more_requests_than_it_has() -> None:
     finish(engine, *requests)
     assert {len(step) for step in few.steps} <= {1, 2}
     assert [generated(r) for r in requests] == [continuation([i], 4) for i in range(6)]
+
+
+def test_a_session_moves_on_while_requests_run() -> None:
+    engine, _, runner = make_engine(spare_runner())
+    requests = [submit(engine, [i] * 3) for i in range(4)]
+    session = Session(engine, lambda: "m")
+    session.forward([1, 2, 3])
+    for _ in range(3):
+        engine.step()
+    runner.fail["wait"] = BROKEN
+    assert session.forward([4]).argmax() == next_token([1, 2, 3, 4])
+    finish(engine, *requests)
+    assert [generated(r) for r in requests] == [continuation([i] * 3, 10) for i in range(4)]
+
+
+@pytest.mark.parametrize("trial", range(10))
+def test_several_threads_move_on_together(trial: int) -> None:
+    engine, _, runner = make_engine(spare_runner())
+    requests = [submit(engine, [i] * 3, max_new_tokens=30) for i in range(3)]
+    failures: list[BaseException] = []
+
+    def drive(i: int) -> None:
+        try:
+            while not requests[i].done:
+                engine.step()
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=drive, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        runner.fail["wait"] = BROKEN
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert [generated(r) for r in requests] == [continuation([i] * 3, 30) for i in range(3)]
+
+
+def test_a_request_that_the_next_cache_is_too_small_for_says_so_and_others_end_by_length() -> None:
+    small = spare_runner()
+    small.bytes_per_block = 1 << 22  # 4 blocks of 8 tokens
+    engine, _, runner = make_engine(small, blocks=16)
+    long, short, fits = (submit(engine, [1] * n, max_new_tokens=30) for n in (33, 20, 2))
+    engine.step()
+    runner.fail["wait"] = BROKEN
+    finish(engine, long, short, fits)
+    assert isinstance(long.error, ContextLengthError)
+    assert "FAKE, which took over, has a KV cache of 32 tokens" in str(long.error)
+    assert (generated(short), short.finish_reason) == (continuation([1] * 20, 12), "length")
+    assert (generated(fits), fits.finish_reason) == (continuation([1] * 2, 30), "length")

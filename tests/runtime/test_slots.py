@@ -149,7 +149,7 @@ def test_bytes_become_rows_again(slots: Slots) -> None:
     data = [array.view(np.uint8).reshape(-1) for array in slots.read(0)]
     other = Slots(1)
     other.move(memory(1, 32))
-    other.put_bytes(4, data)
+    other.put_bytes(4, data, 3)
     assert content(other, 4) == [1, 2, 3]
     compute(other, 4, 3, 1, 4)
     assert content(other, 4) == [1, 2, 3, 4]

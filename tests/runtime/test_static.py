@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import ovgen
 from ovgen.loader import load
-from ovgen.runtime import static, static_graphs
+from ovgen.runtime import device, static, static_graphs
+from ovgen.runtime.forms import Form
 from ovgen.runtime.runner import Chunk
 from ovgen.runtime.static import StaticRunner
 from ovgen.runtime.windows import attention_windows
@@ -47,8 +48,16 @@ class Sequences:
     def __init__(self, model: Path, device: str = "CPU", slots: int = 2, chunk: int = 8) -> None:
         graph = load(model).build()
         windows = attention_windows(graph)
-        sizes = {"slots": slots, "chunk": chunk, "longest": LONGEST, "cache_size": 1 << 30}
-        self.runner = StaticRunner(graph, windows, device, DEVICES[device], **sizes)
+        self.runner = StaticRunner(
+            graph,
+            windows,
+            device,
+            DEVICES[device],
+            slots=slots,
+            chunk=chunk,
+            longest=LONGEST,
+            cache_size=1 << 30,
+        )
         self.tokens: dict[int, list[int]] = {}
         self._truth = Truth(model)
         self._rng = np.random.default_rng(0)
@@ -121,7 +130,7 @@ def test_saved_rows_go_on_in_another_context_and_slot(tiny_llama: Path) -> None:
     s.step((0, 13, 1))
     other.step((7, 50, 1))
     assert s.runner.cache_layout == other.runner.cache_layout
-    other.runner.import_cache(3, (), s.runner.export_cache(0, ()))
+    other.runner.import_cache(3, (), s.runner.export_cache(0, ()), 13)
     other.tokens[3] = list(s.tokens[0])
     other.step((3, 4, 4), (7, 1, 1))
 
@@ -183,7 +192,7 @@ def test_a_device_that_fails_to_compile_for_more_tokens_can_be_tried_again(
 ) -> None:
     s = Sequences(tiny_llama)
     s.step((0, 10, 1), (1, 5, 1))
-    compile_model = static_graphs.compile_model
+    compile_model = device.compile_model
 
     def fail(*arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(static_graphs, "compile_model", compile_model)
@@ -327,3 +336,30 @@ def test_compiled_graphs_are_kept_and_made_again_when_the_model_changes(
     raw.tofile(model / "model.safetensors")
     assert np.abs(logits() - first).max() > 0.01
     assert len(list(cache.iterdir())) == 6
+
+
+@pytest.mark.parametrize("form", ["static", "stateful", "paged"])
+def test_a_saved_session_that_does_not_fit_its_tokens_is_refused(tiny_llama: Path, form: Form, tmp_path: Path) -> None:
+    llm = ovgen.LLM(tiny_llama, form=form, device_config=F32)
+    with llm.session() as session:
+        session.forward([1] * 40)
+        session.save(tmp_path / "s.kv")
+    with np.load(tmp_path / "s.kv") as file:
+        good = dict(file)
+
+    def refused(**changes: Any) -> bool:
+        with open(tmp_path / "bad.kv", "wb") as file:
+            np.savez(file, **(good | changes))
+        try:
+            llm.session(tmp_path / "bad.kv")
+        except ovgen.CacheFileError:
+            return True
+        return False
+
+    first = good["cache_0000"]
+    assert not refused()
+    assert refused(tokens=good["tokens"][:5])
+    assert refused(tokens=np.append(good["tokens"], [1] * 40))
+    assert refused(cache_0000=first[: len(first) // 2])
+    assert refused(cache_0000=first.astype(np.float64))
+    assert len(llm.session(tmp_path / "s.kv")) == 40
