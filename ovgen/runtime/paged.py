@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from ovgen.runtime.kv_blocks import KVBlocks
 from ovgen.runtime.runner import Chunk
 
 __all__ = ["PagedRunner"]
+
+_log = logging.getLogger("ovgen")
 
 
 class _Lane:
@@ -62,7 +65,7 @@ class PagedRunner:
 
     def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any], depth: int | None = None) -> None:
         self.device = device
-        self.compiled = compile_model(model, device, config)
+        self.compiled = compile_model(model, device, _useful(config, device))
         self.depth = depth or (2 if on_gpu(self.compiled) else 1)
         self._lanes = [_Lane(self.compiled) for _ in range(self.depth)]  # taken in turn
         self._started = self._finished = 0  # steps
@@ -173,3 +176,11 @@ class PagedRunner:
             raise UnsupportedModelError(
                 f"{self.device} does not write into the blocks of the KV cache that it is given"
             )
+
+
+def _useful(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """Without ``CACHE_DIR`` where that only costs time: OpenVINO 2026.4.1 would write what it cannot read."""
+    used = dict(config)
+    if device == "CPU" and used.pop("CACHE_DIR", None):
+        _log.warning("CACHE_DIR is not used: the CPU plugin does not take models in the paged form back")
+    return used

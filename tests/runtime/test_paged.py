@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import ovgen
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.loop import Engine
 from ovgen.engine.session import Session
@@ -132,3 +133,11 @@ def test_the_engine_generates_the_same_at_any_depth(make: Make, depth: int) -> N
         results.append(([r.sequence.tokens for r in requests], np.concatenate(logits)))
     assert results[1][0] == results[0][0]
     np.testing.assert_array_equal(results[1][1], results[0][1])
+
+
+def test_a_cache_of_compiled_models_is_not_written_where_it_cannot_be_read(
+    tiny_llama: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ovgen.LLM(tiny_llama, device_config={"CACHE_DIR": str(tmp_path / "cache")})
+    assert "CACHE_DIR is not used" in caplog.text
+    assert not (tmp_path / "cache").exists()
