@@ -105,7 +105,9 @@ class EngineConfig:
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
     batch_slots: int = _option(1, "static form (NPU): requests in one step")
     prefill_chunk_size: int = _option(128, "static form (NPU): tokens of a prompt that are computed at once")
-    compile_ahead: bool = _option(False, "static form (NPU): compile what generating takes, for all context lengths, when loading")
+    compile_ahead: bool = _option(
+        False, "static form (NPU): compile what generating takes, for all context lengths, when loading"
+    )
 
     def __post_init__(self) -> None:
         seqs, tokens, length = self.max_num_seqs, self.max_num_batched_tokens, self.max_model_len

@@ -7,12 +7,18 @@ A setting may stand in several places. The first of these that has it decides:
 3. ``optimization.openvino``, then ``optimization`` itself, then ``openvino``: for all models;
 4. the default.
 
-``device`` and ``fallback`` are lists that are joined: the devices are tried in that order. ``OVGEN_DEVICE`` stands for
-both. ``optimization.quantization`` is another way to write ``weights``.
+``device`` and ``fallback`` are lists that are joined: the devices are tried in that order. They travel together: where
+a place names a ``device``, the ``fallback`` of less specific places is not for it, so that a model with ``device: CPU``
+of its own runs there or not at all. ``optimization`` with its ``openvino`` is one place in this, and ``OVGEN_DEVICE``
+stands for both. ``optimization.quantization`` is another way to write ``weights``.
+
+``device_config`` may have what ``performance_hint``, ``cache_dir`` and ``num_streams`` set as well, under the name of a
+device: for that device it goes before them. For all devices at once, it is an error to set it in both.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -23,9 +29,13 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from ovgen import env
-from ovgen.config import EngineConfig, SamplingParams
-from ovgen.errors import ConfigError
+from ovgen.config import EngineConfig, SamplingParams, nearest
+from ovgen.errors import ConfigError, ModelError
+from ovgen.loader import locate
+from ovgen.runtime.device import base_name
+from ovgen.runtime.device_list import device_properties
 from ovgen.runtime.forms import Form
+from ovgen.runtime.static_graphs import cache_type
 from ovgen.weights import Precision
 from ovgen.yaml_file import Section, read_yaml
 
@@ -34,7 +44,9 @@ __all__ = ["AS_STORED", "Configuration", "ModelConfig", "ModelSpec", "Setting", 
 AS_STORED = "stored"
 """What ``weights`` says to leave the weights as they are."""
 
+_log = logging.getLogger("ovgen")
 _BACKEND = "openvino"
+_DEVICES = ("CPU", "GPU", "NPU", "HETERO", "MULTI", "BATCH")  # what device_config may have sections for
 _HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
 _F16_NAMES = {"fp16": "f16", "float16": "f16"}
 _DEVICE_NAME = re.compile(r"[A-Z][A-Z0-9_]*([.:(].*)?")
@@ -118,15 +130,19 @@ def read_configuration(path: str | os.PathLike[str]) -> Configuration:
     file = Path(path).expanduser()
     top = read_yaml(file)
     top.check_keys(("openvino", "optimization", "models", "memory_budget"))
+    for message in env.unknown():
+        _log.warning("%s", message)
     environment, common = _environment(), _common(top)
     models = top.section("models")
     models.check_keys(models.keys)  # which may be any, if they are text
+    if "" in models.keys:
+        raise models.error("", "is no name for a model")
     if not models.keys:
         raise ConfigError(f"{file}: models is missing: name one at least, `models: {{ID: {{path: FOLDER}}}}`")
     budget = [_layer(top, ("memory_budget",)), {"memory_budget": Setting(None)}]
     return Configuration(
         file,
-        {name: _model(models.section(name), environment, common) for name in models.keys},
+        {name: _model(models.section(name, short_for="path"), environment, common) for name in models.keys},
         ChainMap(environment, *budget)["memory_budget"],
     )
 
@@ -136,7 +152,7 @@ _Layer: TypeAlias = "dict[str, Setting]"
 
 
 def _common(top: Section) -> list[_Layer]:
-    """What the file says for all models, what has precedence first."""
+    """What the places for all models say, what has precedence first."""
     openvino, optimization = top.section("openvino"), top.section("optimization")
     openvino.check_keys(_OPENVINO)
     optimization.check_keys(("backend", "device", "fallback", "openvino", "quantization"))
@@ -144,7 +160,7 @@ def _common(top: Section) -> list[_Layer]:
     inner = optimization.section("openvino")
     inner.check_keys(_OPENVINO)
     own = _layer(optimization, ("device", "fallback")) | _quantization(optimization.section("quantization"))
-    return [_layer(inner, _OPENVINO), own, _layer(openvino, _OPENVINO)]
+    return [own | _layer(inner, _OPENVINO), _layer(openvino, _OPENVINO)]
 
 
 def _quantization(section: Section) -> _Layer:
@@ -167,17 +183,20 @@ def _model(section: Section, environment: _Layer, common: list[_Layer]) -> Model
     path = _layer(section, ("path",)).get("path")
     if path is None:
         raise ConfigError(f"{section.file}: {section.name}.path is missing: where is the model?")
-    if not path.value.exists():
-        raise section.error("path", f"names {path.value}, where there is nothing")
+    try:
+        locate(path.value)
+    except ModelError as error:
+        raise section.error("path", f"names no model: {error}") from error
     own = _layer(section, names)
     _check_fields(section, EngineConfig, {name: own[name] for name in _ENGINE if name in own})
     params = section.section("params")
     sampling = {name: Setting(value, params.where(name)) for name, value in params.values.items()}
     params.check_keys([f.name for f in fields(SamplingParams)])
     _check_fields(params, SamplingParams, sampling)
-    found = ChainMap(environment, own, *common, _DEFAULTS)
-    settings = {name: found[name] for name in names}
-    settings["device"] = _devices(settings["device"], settings.pop("fallback"))
+    places = [environment, own, *common, _DEFAULTS]
+    settings = {name: ChainMap(*places)[name] for name in names if name != "fallback"}
+    settings["device"] = _devices(section.file, places)
+    _check_together(section, settings)
     return ModelConfig(path, settings, sampling)
 
 
@@ -190,12 +209,49 @@ def _check_fields(section: Section, kind: type[SamplingParams] | type[EngineConf
         raise section.error(name, message) from None
 
 
-def _devices(device: Setting, fallback: Setting) -> Setting:
-    """The devices to try, in order: ``AUTO`` is all that are here, and has no use for more."""
-    if device.value == ("AUTO",) or not fallback.value:
+def _devices(file: Path, places: Sequence[_Layer]) -> Setting:
+    """The devices to try, in order: those of the first place that names any, and what it, or one before, falls back on.
+
+    Raises:
+        ConfigError: there is something to fall back on from ``AUTO``, or a device twice.
+    """
+    first = next(number for number, place in enumerate(places) if "device" in place)
+    device, fallback = places[first]["device"], ChainMap(*places[: first + 1]).get("fallback", Setting(()))
+    if not fallback.value:
         return device
+    origin = f"{device.origin} + {fallback.origin}"
+    if "AUTO" in device.value:
+        raise ConfigError(f"{file}: {origin}: AUTO tries all devices by itself: leave the fallback out")
     names = [name for each in device.value + fallback.value for name in _alternatives(each)]
-    return Setting(tuple(dict.fromkeys(names)), f"{device.origin} + {fallback.origin}")
+    return Setting(_distinct(names, f"{file}: {origin} "), origin)
+
+
+def _distinct(names: Sequence[str], where: str = "") -> tuple[str, ...]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}must name each device once, got {', '.join(names)}")
+    return tuple(names)
+
+
+def _check_together(section: Section, settings: _Layer) -> None:
+    """What each setting may be, but not beside the others."""
+    config, form = settings["device_config"].value, settings["form"].value
+    for name, property_name in _PROPERTIES.items():
+        if property_name in config and settings[name].value is not None:
+            message = f"has {property_name}, which {settings[name].origin} sets, too: keep one of them"
+            raise section.error("device_config", message)
+    devices = settings["device"].value
+    npus = [device for device in devices if base_name(device) == "NPU"]
+    if form in ("paged", "stateful") and len(npus) == len(devices):
+        raise ConfigError(
+            f"{section.file}: {section.name}: NPUs do not take the {form} form ({settings['form'].origin}; device from "
+            f"{settings['device'].origin}): leave the form out, or add another device"
+        )
+    for device in {"auto": npus, "static": devices}.get(form, ()):
+        try:
+            cache_type(device_properties(config, device))
+        except ConfigError as error:
+            raise section.error("device_config", f"does not fit: {error}") from None
 
 
 def _alternatives(device: str) -> list[str]:
@@ -269,7 +325,7 @@ def _devices_to_try(value: Any) -> tuple[str, ...]:
     if isinstance(names, list) and all(isinstance(name, str) for name in names):
         names = [name.strip().upper() for name in names]
         if all(map(_DEVICE_NAME.fullmatch, names)):
-            return tuple(dict.fromkeys(names))
+            return _distinct(names)
     raise _refuse("a device such as CPU, GPU.1 or NPU, or a list of those", value)
 
 
@@ -306,11 +362,16 @@ def _budget(value: Any) -> float:
 
 
 def _properties(value: Any) -> Mapping[str, Any]:
-    """OpenVINO's properties by name, for all devices; or under the name of one, for that."""
+    """OpenVINO's properties by name, for all devices; or in a section under the name of one, for that."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise _refuse("OpenVINO properties by name", value)
-    for item in value.values():
+    for name, item in value.items():
         if isinstance(item, dict):
+            if base_name(name) not in _DEVICES:
+                hint = nearest(name.upper(), _DEVICES)
+                raise ConfigError(f"must have sections under names of devices only, got {name!r}{hint}")
+            if any(isinstance(inner, dict) for inner in item.values()):
+                raise _refuse("properties, or sections of properties, and no deeper", value)
             _properties(item)
         elif not isinstance(item, (str, int, float)):
             raise _refuse("OpenVINO properties, each text or a number", value)

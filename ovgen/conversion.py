@@ -57,6 +57,8 @@ class Conversion:
         calibration: str | None = None,
         force: bool = False,
     ) -> None:
+        if not os.fspath(source):
+            raise ConfigError("the source must be the path of a model, got ''")
         if not os.fspath(destination):
             raise ConfigError("the destination must be the path of a folder to write, got ''")
         self._folder = Path(destination).expanduser().absolute()

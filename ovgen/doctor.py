@@ -30,11 +30,12 @@ from ovgen.graph.lint import lint, summary
 from ovgen.graph.passes import StaticShape, to_static
 from ovgen.llm import LLM
 from ovgen.loader import digest
-from ovgen.probe import answer, in_child, spelt
+from ovgen.probe import answer, in_child
 from ovgen.runtime.advice import driver_advice
-from ovgen.runtime.device import list_devices
-from ovgen.runtime.device_list import base_name, device_properties
+from ovgen.runtime.device import base_name, list_devices
+from ovgen.runtime.device_list import check_sections, device_properties
 from ovgen.runtime.forms import Form
+from ovgen.runtime.properties import spelt
 from ovgen.runtime.windows import attention_windows
 
 __all__ = ["TOLERANCE", "Check", "Report", "examine", "forms_on"]
@@ -158,6 +159,7 @@ def examine(
         progress: is told what begins.
 
     Raises:
+        ConfigError: ``device_config`` has properties under what is no device's name.
         ModelNotFoundError: there is no model at ``path``.
         UnsupportedModelError: it is a file of another kind.
     """
@@ -169,13 +171,14 @@ def examine(
     except OvgenError as error:
         trouble = str(error)
     wanted = [(device, form) for device in devices or found for form in forms or forms_on(device)]
+    check_sections(device_config or {}, list(devices or found))
+    configs = {device: device_properties(device_config or {}, device) for device, _ in wanted}
     progress(f"0/{len(wanted)}: the reference, float32 on CPU")
     reference, truth = _check(path, "CPU", "auto", _REFERENCE, None, timeout)
     checks = []
     for number, (device, form) in enumerate(wanted, 1):
         progress(f"{number}/{len(wanted)}: {form} on {device}")
-        config = device_properties(device_config or {}, device)
-        check, _ = _check(path, device, form, config, truth, timeout)
+        check, _ = _check(path, device, form, configs[device], truth, timeout)
         checks.append(check)
     npu_failed = any(check.status == "failed" and base_name(check.device) == "NPU" for check in checks)
     return Report(

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+from ovgen.config import nearest
 from ovgen.errors import ConfigError
 
-__all__ = ["OVERRIDES", "home", "log_level", "overrides"]
+__all__ = ["OVERRIDES", "home", "log_level", "overrides", "unknown"]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -39,3 +40,10 @@ def overrides() -> dict[str, tuple[str, str]]:
     """Those of `OVERRIDES` that are set: name -> (variable, its text). An empty variable is not set."""
     variables = {name: f"OVGEN_{name.upper()}" for name in OVERRIDES}
     return {name: (variable, os.environ[variable]) for name, variable in variables.items() if os.environ.get(variable)}
+
+
+def unknown() -> list[str]:
+    """A line for each variable whose name begins with ``OVGEN_`` and that is none of ours."""
+    known = ["OVGEN_HOME", "OVGEN_LOG", *(f"OVGEN_{name.upper()}" for name in OVERRIDES)]
+    strange = sorted(name for name in os.environ if name.startswith("OVGEN_") and name not in known)
+    return [f"the environment variable {name} has no effect{nearest(name, known)}" for name in strange]

@@ -23,7 +23,7 @@ from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.probe import try_in_child
 from ovgen.runtime.device import check_device
-from ovgen.runtime.device_list import device_order, device_properties
+from ovgen.runtime.device_list import check_sections, device_order, device_properties
 from ovgen.runtime.forms import Attempt, Form, Runners, check_form
 from ovgen.text import Detokenizer
 from ovgen.weights import Compression, Precision
@@ -88,10 +88,13 @@ class LLM:
     ) -> None:
         begin = time.perf_counter()
         engine_config = override(EngineConfig(), engine_options)
-        check_form(form)  # what can be refused is refused before anything long begins
-        devices = device_order(device)
+        devices = device_order(device)  # what can be refused is refused before anything long begins
+        check_form(form, devices)
+        config = device_config or {}
+        properties = device_properties(config, devices[0])
+        check_sections(config, devices)
         if len(devices) == 1:
-            check_device(devices[0], device_properties(device_config or {}, devices[0]))
+            check_device(devices[0], properties)
         compression = Compression.of(weights)
         place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
         keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
@@ -111,7 +114,7 @@ class LLM:
         self._runners = Runners(
             self.model,
             devices,
-            device_config or {},
+            config,
             form,
             engine_config,
             length,
@@ -317,6 +320,9 @@ class LLM:
 def _length(source: Source, config: EngineConfig) -> int:
     """The longest sequence: the model's context, or less if that is wanted."""
     if source.context_length is not None:
+        if config.max_model_len is not None and config.max_model_len > source.context_length:
+            text = "max_model_len=%d exceeds the context of the model, %d tokens, which is taken"
+            _log.warning(text, config.max_model_len, source.context_length)
         return min(source.context_length, config.max_model_len or source.context_length)
     if config.max_model_len is None:
         _log.warning("config.json names no context length; %d is taken, max_model_len sets it", _UNKNOWN_CONTEXT)

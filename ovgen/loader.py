@@ -19,7 +19,7 @@ from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokeniz
 from ovgen.weights import Checkpoint, Compression, Progress, Statistics, open_checkpoint, read_json
 from ovgen.weights.gguf import gguf_checkpoint, gguf_config, gguf_files, read_gguf
 
-__all__ = ["Source", "digest", "load"]
+__all__ = ["Source", "digest", "load", "locate"]
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
@@ -116,7 +116,7 @@ def digest(path: Path, *, times: bool = False) -> str:
 
 
 def _files(path: Path, *, all_kinds: bool) -> list[Path]:
-    path = _located(path)
+    path = locate(path)
     if _is_gguf(path):
         return gguf_files(path)
     names = ("config.json", IR_XML, IR_WEIGHTS, *(COMPANIONS if all_kinds else ()))
@@ -133,7 +133,7 @@ def load(path: str | Path) -> Source:
         ModelError: the model is damaged or not supported.
         TokenizerError: its tokenizer or chat template is damaged.
     """
-    folder = _located(Path(path).expanduser().absolute())  # it is read again when a session is saved
+    folder = locate(Path(path).expanduser().absolute())  # it is read again when a session is saved
     if _is_gguf(folder):
         return _load_gguf(folder)
     checkpoint, config = _read(folder)
@@ -181,8 +181,13 @@ def _is_gguf(path: Path) -> bool:
     return path.suffix.lower() == ".gguf" and not path.is_dir()
 
 
-def _located(path: Path) -> Path:
-    """The model at ``path``: a folder, or a GGUF file, which may be the only model in the folder ``path``."""
+def locate(path: Path) -> Path:
+    """The model at ``path``: a folder, or a GGUF file, which may be the only model in the folder ``path``.
+
+    Raises:
+        ModelNotFoundError: there is nothing at ``path``, or no model in it.
+        UnsupportedModelError: it is a file of another kind.
+    """
     if _is_gguf(path):
         return path
     if not path.exists():
@@ -200,7 +205,12 @@ def _located(path: Path) -> Path:
     if len(models) > 1:
         names = ", ".join(model.name for model in models[:10])
         raise ModelNotFoundError(f"{path} has {len(models)} GGUF models: give the path of one of {names}")
-    return models[0] if models else path
+    if models:
+        return models[0]
+    if any(path.glob("*.bin")) and (path / "config.json").is_file():
+        raise UnsupportedModelError(f"{path} has its weights as a pickle: save them as safetensors first")
+    found = ", ".join(sorted(f.name for f in path.iterdir())[:10]) or "nothing"
+    raise ModelNotFoundError(f"{path} has neither {IR_XML} nor safetensors nor .gguf; it holds: {found}")
 
 
 def _has_safetensors(folder: Path) -> bool:
@@ -211,12 +221,7 @@ def _read(folder: Path) -> tuple[Checkpoint | None, Mapping[str, Any]]:
     """Weights, unless they are in a graph, and ``config.json``."""
     if (folder / IR_XML).is_file():
         return None, _optional_json(folder / "config.json")
-    if _has_safetensors(folder):
-        return open_checkpoint(folder), read_config(folder)
-    if any(folder.glob("*.bin")) and (folder / "config.json").is_file():
-        raise UnsupportedModelError(f"{folder} has its weights as a pickle: save them as safetensors first")
-    found = ", ".join(sorted(f.name for f in folder.iterdir())[:10]) or "nothing"
-    raise ModelNotFoundError(f"{folder} has neither {IR_XML} nor safetensors nor .gguf; it holds: {found}")
+    return open_checkpoint(folder), read_config(folder)
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:

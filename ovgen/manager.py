@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -13,20 +13,20 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, overload
 
 from ovgen.config import SamplingParams, nearest, override
 from ovgen.configuration import ModelSpec, read_configuration
+from ovgen.engine.lock import Lock
 from ovgen.errors import ConfigError, ModelNotFoundError, RequestError
-from ovgen.graph import IR_WEIGHTS
 from ovgen.llm import LLM, Message, Prompt
+from ovgen.loader import load
 from ovgen.outputs import GenerationOutput, Piece
-from ovgen.weights.gguf import gguf_files
+from ovgen.weights import Compression
 
 __all__ = ["ModelManager", "ModelStatus"]
 
-_GIB = 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 _log = logging.getLogger("ovgen")
 
 
@@ -57,7 +57,7 @@ class ModelStatus:
     def __str__(self) -> str:
         """One line for people."""
         where = f" on {self.device} ({self.form})" if self.device else ""
-        size = f", {self.bytes / _GIB:.2f} GiB" if self.bytes else ""
+        size = f", {_size(self.bytes)}" if self.bytes else ""
         running = f", {self.requests} request{'' if self.requests == 1 else 's'}" if self.requests else ""
         used = f", last used {self.last_used.astimezone():%Y-%m-%d %H:%M:%S}" if self.last_used else ""
         return f"{self.id}: {self.state}{where}{size}{running}{used}"
@@ -83,7 +83,7 @@ class ModelManager:
     The model that has not been used for longest gives way when all together exceed ``memory_budget``. What a model
     takes is what can be counted: the constants of its graph and the blocks of its KV cache so far. What a device adds
     for itself (repacked weights, intermediate results) is not in it: leave some room. Before a model is loaded for the
-    first time, the size of its weight files stands for it, so that room is made before and not after.
+    first time, what its weights will take is estimated, so that room is made before and not after.
 
     A model in use is never unloaded. If those in use, and the one that is asked for, exceed the budget together, a
     warning says so, and the budget is kept again as soon as requests end. So it is for a model that exceeds it alone.
@@ -96,23 +96,26 @@ class ModelManager:
         memory_budget: GiB for all loaded models together; None for no limit.
 
     Raises:
-        ConfigError: there is no model, the budget is no number above 0, or a sampling default cannot be used.
+        ConfigError: there is no model, one is neither a path nor a `ModelSpec`, the budget is no number above 0, or a
+            sampling default cannot be used.
     """
 
     def __init__(
         self, models: Mapping[str, str | os.PathLike[str] | ModelSpec], *, memory_budget: float | None = None
     ) -> None:
+        if not isinstance(models, Mapping):
+            raise ConfigError(f"models must be a mapping from ids to paths or ModelSpecs, got {models!r:.80}")
         if not models:
             raise ConfigError("models is empty: name one at least")
-        if memory_budget is not None and not memory_budget > 0:
+        number = isinstance(memory_budget, (int, float)) and not isinstance(memory_budget, bool)
+        if memory_budget is not None and not (number and 0 < memory_budget < math.inf):
             raise ConfigError(f"memory_budget must be a number above 0 (GiB) or None, got {memory_budget!r}")
-        specs = {id_: spec if isinstance(spec, ModelSpec) else ModelSpec(spec) for id_, spec in models.items()}
-        for spec in specs.values():
-            override(SamplingParams(), spec.params)  # refused now, not after loading
-        self._slots = {id_: _Slot(id_, spec) for id_, spec in specs.items()}
+        self._slots = {id_: _Slot(id_, _checked(id_, spec)) for id_, spec in models.items()}
         self._budget = None if memory_budget is None else int(memory_budget * _GIB)
-        # Reentrant, for a stream that is left open may be closed by the garbage collector, in any thread at any time.
-        self._lock = threading.RLock()
+        # A stream that is left open is closed by the garbage collector, in any thread at any time. Whoever holds this
+        # lock waits for no other: not for an engine's, which that thread may hold.
+        self._lock = Lock(self._end)
+        self._gone: list[LLM] = []  # unloaded, to be freed outside the lock, where nobody waits
         self._idle: OrderedDict[str, _Slot] = OrderedDict()  # loaded and not in use; least recently used first
         self._closed = False
 
@@ -142,11 +145,7 @@ class ModelManager:
     ) -> list[GenerationOutput]: ...
 
     def generate(
-        self,
-        model_id: str,
-        prompt: Any,
-        params: Any = None,
-        **options: Any,
+        self, model_id: str, prompt: Any, params: Any = None, **options: Any
     ) -> GenerationOutput | list[GenerationOutput]:
         """`LLM.generate` of a model, loaded if it is not."""
         with self.use(model_id) as llm:
@@ -182,15 +181,24 @@ class ModelManager:
             OvgenError: what `LLM` raises.
         """
         slot = self._slot(model_id)
-        with self._lock:
+        with self._locked():
             if self._closed:
                 raise RequestError("the manager is closed: make another one")
             slot.users += 1
             self._idle.pop(model_id, None)
+        finalised = False
         try:
             yield self._loaded(slot)
+        except GeneratorExit:  # of a stream, by the garbage collector maybe: that must not wait for a lock
+            finalised = True
+            raise
         finally:
-            self._release(slot)
+            if finalised:
+                self._lock.leave(slot)
+                self._gone.clear()
+            else:
+                with self._locked():
+                    self._end(slot)
 
     def load_model(self, model_id: str) -> LLM:
         """The model itself, loaded if it is not.
@@ -203,31 +211,37 @@ class ModelManager:
     def unload(self, model_id: str) -> bool:
         """Take a model out of memory: now if nobody uses it (True), else when its last request ends (False)."""
         slot = self._slot(model_id)
-        with self._lock:
+        with self._locked():
             slot.leaving = in_use = slot.users > 0
-            gone = self._drop(slot)
-        del gone  # its memory is freed here, where nobody waits for the lock
+            self._drop(slot)
         return not in_use
 
     def status(self) -> list[ModelStatus]:
         """A row for each model, in the order in which they were given."""
-        with self._lock:
+        with self._locked():
             return [_status(slot) for slot in self._slots.values()]
 
     def close(self) -> None:
         """Unload all models, those in use as soon as their requests end; nothing can be asked for any more."""
-        with self._lock:
+        with self._locked():
             self._closed = True
-            gone = [self._drop(slot) for slot in list(self._idle.values())]
-        del gone
+            for slot in list(self._idle.values()):
+                self._drop(slot)
 
     def __enter__(self) -> ModelManager:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The lock; models that are unloaded inside are freed after it."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            self._gone.clear()
 
     def _slot(self, model_id: str) -> _Slot:
         try:
@@ -250,7 +264,7 @@ class ModelManager:
     def _loaded(self, slot: _Slot) -> LLM:
         """The model of a slot that has us among its users."""
         while True:
-            with self._lock:
+            with self._locked():
                 if slot.llm is not None:
                     return slot.llm
                 future, mine = slot.loading, slot.loading is None
@@ -268,68 +282,69 @@ class ModelManager:
             llm.default_params = override(llm.default_params, slot.spec.params)
             slot.weights = weight_bytes(llm)
         except BaseException as error:
-            with self._lock:
+            with self._locked():
                 slot.loading = None
             if not isinstance(error, Exception):  # Ctrl-C is for this thread alone
                 future.cancel()
                 raise
             future.set_exception(error)
             return
-        with self._lock:
+        with self._locked():
             slot.llm, slot.loading = llm, None
-            gone = self._over_budget()
+            self._keep_budget()
             taken = _bytes(slot)
-        del gone
         future.set_result(llm)
         if self._budget is not None and taken > self._budget:
-            text = "%s alone takes %.2f GiB, more than memory_budget (%.2f GiB)"
-            _log.warning(text, slot.id, taken / _GIB, self._budget / _GIB)
+            text = "%s alone takes %s, more than memory_budget (%s)"
+            _log.warning(text, slot.id, _size(taken), _size(self._budget))
 
     def _make_room(self, slot: _Slot) -> None:
         """Unload what gives way to a model that is about to be loaded; warns if that is not enough."""
-        with self._lock:
-            if slot.weights is None:
-                slot.weights = _bytes_on_disk(Path(slot.spec.path).expanduser())
-            gone = self._over_budget()
+        if slot.weights is None:
+            slot.weights = estimated_bytes(slot.spec)
+        with self._locked():
+            self._keep_budget()
             others = ", ".join(each.id for each in self._slots.values() if each is not slot and _in_memory(each))
             exceeded = self._exceeded()
-        del gone
         if others and exceeded:
             _log.warning("loading %s exceeds memory_budget, until requests to these end: %s", slot.id, others)
 
-    def _release(self, slot: _Slot) -> None:
-        with self._lock:
-            slot.users -= 1
-            slot.last_used = time.time()
-            gone: list[LLM | None] = []
-            if not slot.users:
-                if slot.llm is not None:
-                    self._idle[slot.id] = slot
-                if slot.leaving or self._closed:
-                    gone.append(self._drop(slot))
-                slot.leaving = False
-            gone += self._over_budget()
-        del gone  # freed here, where nobody waits for the lock
+    def _end(self, slot: _Slot) -> None:
+        """A request to the model of a slot has ended; the lock is held."""
+        slot.users -= 1
+        slot.last_used = time.time()
+        if not slot.users:
+            if slot.llm is not None:
+                self._idle[slot.id] = slot
+            if slot.leaving or self._closed:
+                self._drop(slot)
+            slot.leaving = False
+        self._keep_budget()
 
-    def _over_budget(self) -> list[LLM]:
+    def _keep_budget(self) -> None:
         """Unload what was not used for longest, until the budget is kept or only one model is in memory."""
-        gone = []
         while self._idle and self._exceeded() and sum(map(_in_memory, self._slots.values())) > 1:
-            llm = self._drop(next(iter(self._idle.values())))
-            assert llm is not None  # idle models are loaded
-            gone.append(llm)
-        return gone
+            self._drop(next(iter(self._idle.values())))
 
     def _exceeded(self) -> bool:
         return self._budget is not None and sum(map(_bytes, self._slots.values())) > self._budget
 
-    def _drop(self, slot: _Slot) -> LLM | None:
-        """Forget the model of a slot unless it is in use; given back, so that it is freed outside the lock."""
-        if self._idle.pop(slot.id, None) is None:
-            return None
-        llm, slot.llm = slot.llm, None
-        _log.info("unloading %s", slot.id)
-        return llm
+    def _drop(self, slot: _Slot) -> None:
+        """Forget the model of a slot unless it is in use."""
+        if self._idle.pop(slot.id, None) is not None:
+            assert slot.llm is not None  # idle models are loaded
+            self._gone.append(slot.llm)
+            slot.llm = None
+            _log.info("unloading %s", slot.id)
+
+
+def estimated_bytes(spec: ModelSpec) -> int:
+    """About what a model's weights will take, from what its files say of themselves.
+
+    Raises:
+        OvgenError: there is no model, or it is damaged: what `LLM` would raise.
+    """
+    return load(Path(spec.path)).estimate(Compression.of(spec.options.get("weights")))
 
 
 def weight_bytes(llm: LLM) -> int:
@@ -339,7 +354,7 @@ def weight_bytes(llm: LLM) -> int:
 
 def cache_bytes(llm: LLM) -> int:
     """Bytes of a model's KV cache as far as it has grown."""
-    return llm.engine.pool.size * llm.engine.runner.bytes_per_block
+    return llm.engine.runner.cache_bytes
 
 
 def _in_memory(slot: _Slot) -> bool:
@@ -352,13 +367,20 @@ def _bytes(slot: _Slot) -> int:
     return (slot.weights or 0) + (0 if slot.llm is None else cache_bytes(slot.llm))
 
 
-def _bytes_on_disk(path: Path) -> int:
-    """The size of a model's weight files; loading says what is wrong if there are none."""
-    if path.is_file():
-        files = gguf_files(path)
-    else:
-        files = [path / IR_WEIGHTS] if (path / IR_WEIGHTS).is_file() else list(path.glob("*.safetensors"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+def _checked(id_: object, given: Any) -> ModelSpec:
+    """What a model was given as, refused now and not when it is loaded."""
+    if not isinstance(id_, str) or not id_:
+        raise ConfigError(f"models: an id must be text, and not empty, got {id_!r}")
+    spec = given if isinstance(given, ModelSpec) else ModelSpec(given)
+    if not isinstance(spec.path, (str, os.PathLike)) or not os.fspath(spec.path):
+        raise ConfigError(f"models: {id_!r} must be a path or a ModelSpec with one, got {given!r:.80}")
+    override(SamplingParams(), spec.params)
+    return spec
+
+
+def _size(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / _GIB:.2f} GiB" if count >= _GIB else f"{count / _MIB:.1f} MiB"
 
 
 def _status(slot: _Slot) -> ModelStatus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import shutil
 from contextlib import suppress
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from ovgen.conversion import convert
 from ovgen.env import home
 from ovgen.errors import ConfigError, ModelError
 from ovgen.graph import IR_XML, read_ir
+from ovgen.graph.staging import ASIDE, staging
 from ovgen.loader import digest
 from ovgen.weights import Compression
 
@@ -40,12 +42,12 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
     name = path.stem if path.is_file() else path.name
     folder = home() / "models" / f"{name}-{compression.weights}-{key[:16]}"
     if folder.exists():
-        try:
-            read_ir(folder)
+        damage = _damage(folder)
+        if damage is not None:
+            _log.warning("a compressed copy is made again: %s", damage)
+            _discard(folder)
+        if folder.exists():
             return folder
-        except ModelError as error:
-            _log.warning("a compressed copy is made again: %s", error)
-            shutil.rmtree(folder)
     _log.info("compressing %s to %s, kept in %s", path, compression.weights, folder)
     try:
         convert(path, folder, compression)
@@ -55,6 +57,25 @@ def compressed_copy(path: Path, compression: Compression) -> Path:
     with suppress(OSError):  # of housekeeping, which another process may do at the same time
         _remove_older(folder, f"{path}\n{compression}\n")
     return folder
+
+
+def _damage(folder: Path) -> ModelError | None:
+    try:
+        read_ir(folder)
+    except ModelError as error:
+        return error
+    return None
+
+
+def _discard(folder: Path) -> None:
+    """Remove a damaged copy. Of several processes one gets hold of it; a sound one, made meanwhile, goes back."""
+    with staging(folder) as temporary:
+        aside = temporary / ASIDE
+        with suppress(FileNotFoundError):  # another process was faster
+            os.replace(folder, aside)
+            if _damage(aside) is None:
+                with suppress(OSError):  # a third has put one there
+                    os.replace(aside, folder)
 
 
 def _remove_older(folder: Path, origin: str) -> None:

@@ -17,14 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from ovgen.config import EngineConfig
 from ovgen.errors import ConfigError, DeviceError, OvgenError, UnsupportedModelError
 from ovgen.runtime.advice import advice
-from ovgen.runtime.device_list import base_name
+from ovgen.runtime.device import base_name
+from ovgen.runtime.properties import spelt
 
-__all__ = ["answer", "in_child", "spelt", "try_in_child"]
+__all__ = ["answer", "in_child", "try_in_child"]
 
 _TIMEOUT = 1800.0  # seconds: an NPU's compiler may take many minutes for a large model
 _TOLD = 5  # of the last lines that a child wrote
@@ -111,28 +110,6 @@ def answer(work: Callable[[dict[str, Any]], Any]) -> None:
             file = Path(place.filename).name
             result = {"failure": f"{type(error).__name__}: {error} ({file}, line {place.lineno})"}
         json.dump(result, out)
-
-
-def spelt(value: Any) -> Any:
-    """OpenVINO properties as JSON holds them: its types and enumerations become text, which it takes as well.
-
-    Raises:
-        ConfigError: a value is of another kind, such as a function.
-    """
-    if isinstance(value, Mapping):
-        return {str(name): spelt(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [spelt(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, ov.Type):
-        return value.get_type_name()
-    name = getattr(value, "name", None)  # of an enumeration
-    if isinstance(name, str):
-        return name
-    raise ConfigError(f"device_config has {value!r:.80}, which cannot be sent to a child process: set probe=False")
 
 
 def _story(who: str, ended: str, doing: str, said: bytes) -> str:

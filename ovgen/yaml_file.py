@@ -66,19 +66,26 @@ class Section:
             hint = " (YAML takes yes, no, on and off for that: put it in quotes)" if isinstance(value, bool) else ""
             raise self.error(key, f"{error}{hint}") from None
 
-    def section(self, key: str) -> Section:
+    def section(self, key: str, *, short_for: str | None = None) -> Section:
         """The section under a key; an empty one if there is none.
+
+        Args:
+            key: the key.
+            short_for: if there is a text instead, it stands for a section with that under this key.
 
         Raises:
             ConfigError: the key has another value.
         """
         values = self.values.get(key, _Mapping())
+        if short_for is not None and isinstance(values, str):
+            return Section(self.file, self._path(key), {short_for: values}, {short_for: self._lines[key]})
         if not isinstance(values, _Mapping):
             raise self.error(key, f"must be a section with keys of its own, got {values!r:.80}")
         return Section(self.file, self._path(key), values, values.lines)
 
     def _path(self, key: object) -> str:
-        return f"{self.name}.{key}" if self.name else str(key)
+        shown = str(key) or "''"
+        return f"{self.name}.{shown}" if self.name else shown
 
 
 def read_yaml(file: Path) -> Section:

@@ -115,7 +115,7 @@ def test_a_model_has_its_own_options(read: Read) -> None:
             form: Paged
             weights: stored
             performance_hint: LATENCY
-            device_config: {PERFORMANCE_HINT: THROUGHPUT, NPU: {NPU_USE_NPUW: "YES"}}
+            device_config: {KV_CACHE_PRECISION: u8, NPU: {PERFORMANCE_HINT: THROUGHPUT}}
             max_model_len: 512
             cache_size: 1
             params: {temperature: 1e-1, stop: ["END"], logit_bias: {7: -1}}
@@ -124,7 +124,11 @@ def test_a_model_has_its_own_options(read: Read) -> None:
     assert options(configuration) == {
         "device": "GPU.1",
         "form": "paged",
-        "device_config": {"PERFORMANCE_HINT": "THROUGHPUT", "NPU": {"NPU_USE_NPUW": "YES"}},
+        "device_config": {
+            "PERFORMANCE_HINT": "LATENCY",
+            "KV_CACHE_PRECISION": "u8",
+            "NPU": {"PERFORMANCE_HINT": "THROUGHPUT"},
+        },
         "max_model_len": 512,
         "cache_size": 1,
     }
@@ -199,12 +203,11 @@ def test_each_variable_goes_before_the_file(read: Read, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("device", "fallback", "expected"),
     [
-        ("cpu", "[CPU]", "CPU"),
+        ("cpu", "[]", "CPU"),
         ("NPU", "GPU", ["NPU", "GPU"]),
-        ("NPU", "[GPU, NPU, CPU]", ["NPU", "GPU", "CPU"]),
         ("'NPU, GPU'", "[CPU]", ["NPU", "GPU", "CPU"]),
         ("[NPU, GPU]", "[]", ["NPU", "GPU"]),
-        ("AUTO", "[CPU]", "AUTO"),
+        ("AUTO", "[]", "AUTO"),
         ("'AUTO:NPU,GPU'", "[]", "AUTO:NPU,GPU"),
         ("'AUTO:NPU,GPU'", "[CPU]", ["NPU", "GPU", "CPU"]),
         ("'HETERO:GPU,CPU'", "[CPU]", ["HETERO:GPU,CPU", "CPU"]),
@@ -213,6 +216,38 @@ def test_each_variable_goes_before_the_file(read: Read, monkeypatch: pytest.Monk
 def test_devices_are_tried_in_order_each_once(read: Read, device: str, fallback: str, expected: Any) -> None:
     configuration = read(f"{MODEL}optimization: {{device: {device}, fallback: {fallback}}}")
     assert only(configuration).spec().options["device"] == expected
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "expected"),
+    [
+        ("optimization: {device: NPU, fallback: [CPU]}", "", ["NPU", "CPU"]),
+        ("optimization: {device: NPU, fallback: [CPU]}", "device: GPU", "GPU"),  # pinned
+        ("optimization: {device: NPU, fallback: [CPU]}", "fallback: GPU", ["NPU", "GPU"]),
+        ("optimization: {device: NPU, fallback: [CPU]}", "device: CPU, fallback: [GPU]", ["CPU", "GPU"]),
+        ("optimization: {fallback: [CPU], openvino: {device: NPU}}", "", ["NPU", "CPU"]),
+        ("openvino: {device: NPU}\noptimization: {fallback: [CPU]}", "", ["NPU", "CPU"]),
+        ("openvino: {device: NPU}\noptimization: {fallback: [CPU]}", "device: NPU", "NPU"),
+    ],
+)
+def test_device_and_fallback_travel_together(read: Read, common: str, own: str, expected: Any) -> None:
+    configuration = read(f"{common}\nmodels: {{m: {{path: m.gguf, {own}}}}}\n")
+    assert only(configuration).spec().options["device"] == expected
+
+
+def test_a_model_may_be_just_a_path(read: Read, tmp_path: Path) -> None:
+    configuration = read("models:\n  m: m.gguf\n")
+    assert only(configuration).path == Setting(tmp_path / "m.gguf", "models.m.path, line 2")
+
+
+def test_a_variable_that_is_misspelt_is_told(
+    read: Read, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OVGEN_DEVISE", "GPU")
+    read(MODEL)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the environment variable OVGEN_DEVISE has no effect; did you mean 'OVGEN_DEVICE'?"
+    ]
 
 
 def test_models_can_share_what_an_anchor_names(read: Read) -> None:
@@ -277,13 +312,47 @@ def test_paths_are_relative_to_the_file(read: Read, tmp_path: Path, monkeypatch:
         ("memory_budget: .inf", "memory_budget must be a number above 0 (GiB), got inf"),
         ("memory_budget: true", "memory_budget must be a number above 0 (GiB), got True"),
         ("models: {}", "models is missing: name one at least"),
-        ("models: {m: m.gguf}", "models.m must be a section with keys of its own, got 'm.gguf'"),
+        ("models: {m: [m.gguf]}", "models.m must be a section with keys of its own, got ['m.gguf']"),
+        ("models: {'': {path: m.gguf}}", "line 2: models.'' is no name for a model"),
+        ("models: {m: other}", "line 2: models.m.path names no model: there is no model at"),
         ("models: {m: }", "models.m.path is missing"),
-        ("models: {m: {path: other}}", "other, where there is nothing"),
+        ("models: {m: {path: other}}", "line 2: models.m.path names no model: there is no model at"),
+        ("models: {m: {path: ovgen.yaml}}", "ovgen.yaml is a file: give a .gguf, or a folder"),
+        ("models: {m: {path: empty}}", "empty has neither openvino_model.xml nor safetensors nor .gguf; it holds:"),
+        # what does not go together
+        ("openvino: {device: [GPU, GPU]}", "openvino.device must name each device once, got GPU, GPU"),
+        (
+            "optimization: {device: NPU, fallback: [GPU, NPU]}",
+            "optimization.device, line 2 + optimization.fallback, line 2 must name each device once, got NPU, GPU, NPU",
+        ),
+        ("optimization: {fallback: [CPU]}", "default + optimization.fallback, line 2 must name each device once"),
+        ("optimization: {device: AUTO, fallback: [CPU]}", "line 2: AUTO tries all devices by itself"),
+        (
+            "openvino: {num_streams: 2}\nmodels: {m: {path: m.gguf, device_config: {NUM_STREAMS: 1}}}",
+            "line 3: models.m.device_config has NUM_STREAMS, which openvino.num_streams, line 2 sets, too",
+        ),
+        (
+            "models: {m: {path: m.gguf, form: static, device_config: {KV_CACHE_PRECISION: u8}}}",
+            "models.m.device_config does not fit: KV_CACHE_PRECISION must be f16 or f32 in the static form, got 'u8'",
+        ),
+        (
+            "models: {m: {path: m.gguf, device: [GPU, NPU], device_config: {NPU: {KV_CACHE_PRECISION: u8}}}}",
+            "KV_CACHE_PRECISION must be f16 or f32 in the static form, got 'u8'",
+        ),
+        (
+            "models: {m: {path: m.gguf, device: NPU, form: stateful}}",
+            "models.m: NPUs do not take the stateful form (models.m.form, line 2; device from models.m.device, line 2)",
+        ),
         ("models: {m: {path: m.gguf, form: page}}", "models.m.form must be auto, paged"),
         ("models: {m: {path: m.gguf, weights: q4}}", "models.m.weights must be f16, int8 or int4, got 'q4'"),
         ("models: {m: {path: m.gguf, device_config: 3}}", "device_config must be OpenVINO properties by name, got 3"),
         ("models: {m: {path: m.gguf, device_config: {A: [1]}}}", "must be OpenVINO properties, each text or a number"),
+        (
+            "models: {m: {path: m.gguf, device_config: {NPU: {X: {Y: 1}}}}}",
+            "device_config must be properties, or sections of properties, and no deeper, got",
+        ),
+        ("models: {m: {path: m.gguf, device_config: {cpu: {X: 1}}}}", "got 'cpu'; did you mean 'CPU'?"),
+        ("models: {m: {path: m.gguf, device_config: {XYZ: {X: 1}}}}", "got 'XYZ'; there are: CPU, GPU, NPU"),
         ("models: {m: {path: m.gguf, max_model_len: -1}}", "line 2: models.m.max_model_len must be a whole number"),
         ("models: {m: {path: m.gguf, max_num_seqs: 999}}", "models.m.max_num_batched_tokens must be at least"),
         (
@@ -293,7 +362,8 @@ def test_paths_are_relative_to_the_file(read: Read, tmp_path: Path, monkeypatch:
     ],
 )
 def test_what_cannot_be_names_file_line_and_key(read: Read, tmp_path: Path, text: str, message: str) -> None:
-    rest = "" if text.startswith("models") else MODEL
+    (tmp_path / "empty").mkdir()
+    rest = "" if "models" in text else MODEL
     with pytest.raises(ovgen.ConfigError, match=re.escape(message)) as caught:
         read(f"# a comment\n{text}\n{rest}")
     assert str(caught.value).startswith(str(tmp_path / "ovgen.yaml"))

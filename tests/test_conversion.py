@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections import namedtuple
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 import ovgen
 from ovgen.conversion import Conversion, convert
 from ovgen.errors import ConfigError
+from ovgen.loader import load
+from ovgen.runtime.calibration import Calibration
 from ovgen.weights import Precision
 from tests.conftest import F32
 from tests.shared_data import SHARED, needs_shared
@@ -125,6 +128,15 @@ def test_calibration_makes_int4_lose_less(
         for folder in (plain, calibrated)
     ]
     assert errors[1] < 0.9 * errors[0]
+
+
+def test_calibrating_takes_one_product_beside_the_moments() -> None:
+    statistics = Calibration(load(ovgen.bundled_model()).build(), [list(range(300))])
+    tracemalloc.start()
+    moments = {id(array): array.nbytes for array in statistics.values()}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < sum(moments.values()) + 1.5 * max(moments.values())
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,12 @@ def test_a_property_that_cannot_travel_is_a_line(children: Children) -> None:
     assert "cannot be sent" in str(report.checks[0].reason)
 
 
+def test_properties_under_a_name_of_no_device_are_refused_before_the_reference_runs(children: Children) -> None:
+    with pytest.raises(ovgen.ConfigError, match="'npu', which is no device; did you mean 'NPU'"):
+        examine(ovgen.bundled_model(), device_config={"npu": {"NPU_TURBO": "YES"}})
+    assert [task["work"] for task in children.tasks] == ["devices"]
+
+
 def test_no_model_is_an_error_at_once(children: Children, tmp_path: Path) -> None:
     with pytest.raises(ovgen.ModelNotFoundError):
         examine(tmp_path / "none")

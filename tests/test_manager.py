@@ -87,6 +87,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path)
     monkeypatch.setattr(FakeLLM, "world", world, raising=False)
     monkeypatch.setattr(module, "LLM", FakeLLM)
+    monkeypatch.setattr(module, "estimated_bytes", lambda spec: Path(spec.path).stat().st_size)
     monkeypatch.setattr(module, "weight_bytes", lambda llm: llm.weights)
     monkeypatch.setattr(module, "cache_bytes", lambda llm: llm.cache)
     return world
@@ -343,14 +344,40 @@ def test_status_is_plain_and_readable(world: World) -> None:
             row, other = manager.status()
         assert (row.id, row.path, row.state, row.device, row.form) == ("a", paths["a"], "loaded", "CPU", "fake")
         assert (row.bytes, row.requests, row.last_used) == (3, 2, None)
-        assert str(row) == "a: loaded on CPU (fake), 0.00 GiB, 2 requests"
+        assert str(row) == "a: loaded on CPU (fake), 0.0 MiB, 2 requests"
         assert str(other) == "b: unloaded"
         used = manager.status()[0].last_used
         assert used is not None
         assert abs(used.timestamp() - time.time()) < LONG
-        assert str(manager.status()[0]).startswith("a: loaded on CPU (fake), 0.00 GiB, last used 2")
+        assert str(manager.status()[0]).startswith("a: loaded on CPU (fake), 0.0 MiB, last used 2")
         with pytest.raises(FrozenInstanceError):
             row.state = "unloaded"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(3, "0.0 MiB"), (200 << 20, "200.0 MiB"), (3 << 29, "1.50 GiB")])
+def test_sizes_are_shown_so_that_they_say_something(world: World, count: int, shown: str) -> None:
+    with ModelManager(world.paths(a=1)) as manager:
+        manager.load_model("a").cache = count - 1  # type: ignore[attr-defined]
+        assert f", {shown}, " in str(manager.status()[0])
+
+
+def test_a_stream_that_is_closed_waits_for_no_lock(world: World, pool: ThreadPoolExecutor) -> None:
+    with ModelManager(world.paths(a=1)) as manager:
+        stream = manager.stream("a", "xyz")
+        with manager._lock:  # as if the garbage collector ran in a thread that holds another lock, for which we wait
+            pool.submit(stream.close).result(LONG)
+        assert requests(manager, "a") == 0
+
+
+def test_a_stream_that_is_freed_in_the_middle_of_something_does_not_interfere(world: World) -> None:
+    with ModelManager(world.paths(a=1)) as manager:
+        stream = manager.stream("a", "xyz")
+        manager.unload("a")
+        with manager._lock:
+            del stream
+            assert manager._slots["a"].users == 1
+        assert in_state(manager, "unloaded") == ["a"]
+        assert world.names() == []
 
 
 def test_what_cannot_be_is_refused(world: World) -> None:
@@ -359,9 +386,17 @@ def test_what_cannot_be_is_refused(world: World) -> None:
         ModelManager(paths).generate("stori", "x")
     with pytest.raises(ovgen.ConfigError, match="models is empty"):
         ModelManager({})
-    for budget in (0, -1.0, float("nan")):
+    for budget in (0, -1.0, float("nan"), float("inf"), "x", True):
         with pytest.raises(ovgen.ConfigError, match="memory_budget must be"):
-            ModelManager(paths, memory_budget=budget)
+            ModelManager(paths, memory_budget=budget)  # type: ignore[arg-type]
+    with pytest.raises(ovgen.ConfigError, match="models must be a mapping from ids to paths"):
+        ModelManager([paths["story"]])  # type: ignore[arg-type]
+    for model in (3, None, "", ovgen.ModelSpec("")):
+        with pytest.raises(ovgen.ConfigError, match="'a' must be a path or a ModelSpec with one"):
+            ModelManager({"a": model})  # type: ignore[dict-item]
+    for name in (3, ""):
+        with pytest.raises(ovgen.ConfigError, match="an id must be text, and not empty"):
+            ModelManager({name: paths["story"]})  # type: ignore[dict-item]
     with pytest.raises(ovgen.ConfigError, match="'temprature'; did you mean 'temperature'"):
         ModelManager({"a": ovgen.ModelSpec("a", params={"temprature": 1})})
     assert world.loads == []
@@ -467,6 +502,13 @@ def test_the_manager_does_as_a_simple_list_would(world: World) -> None:
         run_state_machine_as_test(Machine, settings=settings(deadline=None, stateful_step_count=30))
     finally:
         logging.getLogger("ovgen").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize("weights", [None, "int8", ovgen.Compression(weights="int4")])
+def test_the_estimate_is_of_what_is_loaded(weights: Any) -> None:
+    options = {} if weights is None else {"weights": weights}
+    estimate = module.estimated_bytes(ovgen.ModelSpec(ovgen.bundled_model(), options))
+    assert estimate == pytest.approx(module.weight_bytes(ovgen.LLM(ovgen.bundled_model(), **options)), rel=0.1)
 
 
 def test_real_models_come_and_go_and_their_memory_with_them() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import ovgen
 from ovgen import model_cache
+from ovgen.graph import read_ir
 from ovgen.model_cache import compressed_copy
 from tests.tiny_models import make
 
@@ -106,6 +107,37 @@ def test_a_damaged_copy_is_made_again(home: Path, source: Path, caplog: pytest.L
         assert (folder / "openvino_model.bin").read_bytes() == whole
         assert "a compressed copy is made again" in caplog.text
         caplog.clear()
+
+
+def test_a_good_copy_that_was_put_there_meanwhile_stays(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = compressed_copy(source, INT8)
+    inode, judged = folder.stat().st_ino, []
+
+    def damaged_at_first(place: Path) -> object:
+        judged.append(place)
+        if len(judged) == 1:
+            raise ovgen.CorruptFileError("was damaged when it was read, and is not any more")
+        return read_ir(place)
+
+    monkeypatch.setattr(model_cache, "read_ir", damaged_at_first)
+    monkeypatch.setattr(model_cache, "convert", None)  # would raise
+    assert compressed_copy(source, INT8) == folder
+    assert folder.stat().st_ino == inode
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_damaged_copy_that_another_process_removed(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = compressed_copy(source, INT8)
+
+    def removed(place: Path) -> object:
+        shutil.rmtree(place)
+        raise ovgen.CorruptFileError("damaged")
+
+    monkeypatch.setattr(model_cache, "read_ir", removed)
+    assert compressed_copy(source, INT8) == folder
+    assert read_ir(folder)
 
 
 def test_the_second_of_two_leaves_the_copy_of_the_first(

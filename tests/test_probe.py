@@ -17,7 +17,8 @@ import pytest
 import ovgen
 from ovgen.config import EngineConfig
 from ovgen.graph.private import TransformationError
-from ovgen.probe import in_child, spelt, try_in_child
+from ovgen.probe import in_child, try_in_child
+from ovgen.runtime.properties import spelt
 from tests.conftest import F32, NPU_ON_CPU
 
 ABORTING_NPU = """\

@@ -28,13 +28,15 @@ a file:
   optimization:                   # goes before `openvino`; a model's own settings go before both
     backend: openvino
     device: NPU
-    fallback: [GPU, CPU]          # tried in this order
+    fallback: [GPU, CPU]          # tried in this order, by models without a `device` of their own
     quantization: {enabled: true, format: int8}
   models:
     story:
       path: models/storyteller    # relative to the file
       max_model_len: 512
       params: {temperature: 0.8}  # sampling, where a request does not say
+      device_config: {NPU: {PERFORMANCE_HINT: THROUGHPUT}}  # for one device; for all: {NAME: VALUE}
+    draft: models/storyteller     # the path is enough
 
 what goes before the file, for all models: OVGEN_DEVICE (NPU,CPU for several), OVGEN_CACHE_DIR, OVGEN_PERFORMANCE_HINT,
 OVGEN_NUM_STREAMS, OVGEN_WEIGHTS, OVGEN_FORM, OVGEN_MEMORY_BUDGET

@@ -49,8 +49,14 @@ def run(options: argparse.Namespace) -> int:
     estimate = conversion.estimated_bytes
     if not options.json:
         print(f"{options.source} -> {options.destination}: about {_mb(estimate)}", file=sys.stderr)
-    with _ended_by_signals():
-        folder = conversion.run(progress=sys.stderr.isatty())
+        if text is not None:  # there may be no terminal for a progress bar
+            print(f"calibrating with {options.calibration}, which takes a while", file=sys.stderr, flush=True)
+    try:
+        with _ended_by_signals():
+            folder = conversion.run(progress=sys.stderr.isatty())
+    except (KeyboardInterrupt, SystemExit):
+        print("ovgen: interrupted; nothing was written", file=sys.stderr)
+        raise
     size = sum(file.stat().st_size for file in folder.iterdir())
     seconds = time.perf_counter() - begin
     if options.json:

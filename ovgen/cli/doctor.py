@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ovgen.cli.options import parse_properties, to_json
 from ovgen.errors import ConfigError
 from ovgen.resources import bundled_model
+from ovgen.runtime.device_list import device_order
 from ovgen.runtime.forms import Form
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ def run(options: argparse.Namespace) -> int:
     files = [Path(f"{options.output}.{kind}") for kind in ("txt", "json")]
     if not files[0].parent.is_dir():
         raise ConfigError(f"--output {options.output}: there is no folder {files[0].parent}")
-    devices = list(dict.fromkeys(name for names in options.device for name in names.split(",")))
+    every = any(text.upper() == "AUTO" for text in options.device)
+    devices = [] if every else list(dict.fromkeys(name for text in options.device for name in device_order(text)))
     report = examine(
         Path(options.model or bundled_model()),
-        [] if "AUTO" in devices else devices,
+        devices,
         options.form,
         parse_properties(options.device_config),
         timeout=options.timeout,

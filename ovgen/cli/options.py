@@ -13,6 +13,7 @@ from ovgen.cli.terminal import status
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.errors import ConfigError
 from ovgen.resources import bundled_model
+from ovgen.runtime.forms import Form
 from ovgen.weights import Compression, Precision
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--form",
         default="auto",
-        choices=("auto", "paged", "stateful", "static", "npuw"),
+        choices=get_args(Form),
         help="how the model runs (default: auto)",
     )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
@@ -106,11 +107,13 @@ def load_model(options: argparse.Namespace) -> LLM:
     """The model that the options name."""
     from ovgen.llm import LLM  # brings the engine with it, which `ovgen convert` has no use for
 
-    path = Path(options.model or bundled_model())
+    if options.model == "":
+        raise ConfigError("--model: the path is empty; leave the option out for the bundled storyteller")
+    path = bundled_model() if options.model is None else Path(options.model)
     with status(f"Loading {path.name}"):
         return LLM(
             path,
-            device=options.device.split(",") if ":" not in options.device else options.device,
+            device=options.device,
             device_config=parse_properties(options.device_config),
             form=options.form,
             weights=compression(options),
@@ -130,7 +133,10 @@ def parse_properties(pairs: Sequence[str]) -> dict[str, Any]:
         if not separator:
             raise ConfigError(f"--device-config takes NAME=VALUE, got {pair!r}")
         device, _, name = key.rpartition(":")
-        (config.setdefault(device, {}) if device else config)[name] = value
+        section = config.setdefault(device, {}) if device else config
+        if not name or not isinstance(section, dict) or isinstance(section.get(name), dict):
+            raise ConfigError(f"--device-config takes NAME=VALUE or DEVICE:NAME=VALUE, got {' and '.join(pairs)!r}")
+        section[name] = value
     return config
 
 

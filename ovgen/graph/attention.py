@@ -49,7 +49,8 @@ def attentions(model: ov.Model) -> Iterator[Attention]:
     Found are ScaledDotProductAttention, and attention with capped scores, which is spelled out in operations.
 
     Raises:
-        UnsupportedModelError: one has no mask, or its keys or values do not come from a cache.
+        UnsupportedModelError: one has no mask or makes its own, its keys or values do not come from a cache, or capped
+            scores are used in another way.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "ScaledDotProductAttention":
@@ -63,6 +64,8 @@ def attentions(model: ov.Model) -> Iterator[Attention]:
 def _fused(node: ov.Node) -> Attention:
     if node.get_input_size() < 4:
         raise UnsupportedModelError(f"the attention {node.get_friendly_name()} has no mask")
+    if node.get_attributes()["causal"]:  # then it does not read its mask
+        raise UnsupportedModelError(f"the attention {node.get_friendly_name()} makes its own mask (causal)")
     q, k, v, _, *rest = node.input_values()
     scale = rest[0] if rest else None
     return Attention(node, q, _with_cache(node, k), _with_cache(node, v), node.input(3), scale, None)
@@ -79,10 +82,11 @@ def _capped(softmax: ov.Node) -> Attention | None:
         return None
     scaled = tanh.input_value(0).get_node()
     scores = scaled.input_value(0).get_node()
-    (user,) = softmax.output(0).get_target_inputs()
-    node = user.get_node()
-    if scaled.get_type_name() != "Multiply" or {scores.get_type_name(), node.get_type_name()} != {"MatMul"}:
+    users = [user.get_node() for user in softmax.output(0).get_target_inputs()]
+    kinds = [node.get_type_name() for node in (scaled, scores, *users)]
+    if kinds != ["Multiply", "MatMul", "MatMul"]:
         raise UnsupportedModelError(f"the capped attention around {softmax.get_friendly_name()} is not known")
+    (node,) = users
     q, k = scores.input_values()
     v = node.input_value(1)
     scale, softcap = scaled.input_value(1), multiply.input_value(1)

@@ -11,7 +11,7 @@ import logging
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import openvino as ov
 
 from ovgen.graph.messages import cause
+from ovgen.runtime.properties import spelt
 
 __all__ = ["blob_key", "compile_cached", "keeps_blobs"]
 
@@ -53,54 +54,76 @@ def keeps_blobs(core: ov.Core, device: str, properties: Mapping[str, Any]) -> bo
 
 
 def compile_cached(
-    core: ov.Core, model: ov.Model, device: str, properties: Mapping[str, Any], identity: str
+    core: ov.Core,
+    model: ov.Model,
+    device: str,
+    properties: Mapping[str, Any],
+    identity: str,
+    compile_model: Callable[[ov.Model, str, Mapping[str, Any]], ov.CompiledModel],
 ) -> ov.CompiledModel:
-    """`ov.Core.compile_model`, or what it made before, from ``CACHE_DIR``.
+    """What ``compile_model`` makes, or made before, from ``CACHE_DIR``.
 
-    A file that is damaged is made again, with a warning. So is, once, one that the device does not take: from then on
-    that model is compiled each time, since a device that refuses one blob refuses the next.
+    A file that is damaged, or that the device does not take back, is made again, with a warning. If the device does
+    not take the new one either, a mark is left in its place, and the model is compiled each time.
 
     Args:
-        core: compiles and imports.
+        core: imports.
         model: what to compile.
         device: for which device; `keeps_blobs` is true of it.
         properties: as OpenVINO takes them, with ``CACHE_DIR``.
         identity: stands for the weights; two models whose large constants differ must differ in it.
+        compile_model: compiles; what it raises is passed on.
 
     Raises:
-        RuntimeError: as `ov.Core.compile_model` does.
+        ConfigError: the value of a property cannot be part of a key.
     """
     folder = Path(properties["CACHE_DIR"]).expanduser()
     properties = {name: value for name, value in properties.items() if name != "CACHE_DIR"}
     key = blob_key(core, model, device, properties, identity)
     path = folder / f"{device.split(':')[0]}-{key.hex()[:32]}.ovgblob"
     blob = _read(path, key)
-    if blob is not None and blob.size:
+    if blob is not None and not blob.size:
+        _log.info("compiled for %s, which does not take it back from disk: delete %s to try again", device, path)
+        return compile_model(model, device, properties)
+    refused = None
+    if blob is not None:
         try:
             compiled = core.import_model(blob, device, properties)
         except RuntimeError as error:
-            del blob  # Windows does not replace a file that is mapped
-            _log.warning(
-                "%s does not take back the compiled model in %s, which is whole: compiled anew, now and each time, "
-                "until you delete the file: %s",
-                device,
-                path,
-                cause(error),
-            )
-            _write(path, key, _REFUSED)
-            return core.compile_model(model, device, properties)
-        _log.info("compiled model for %s taken from %s", device, path)
-        return compiled
-    compiled = core.compile_model(model, device, properties)
-    if blob is None:
-        _keep(compiled, path, key)
+            refused = cause(error)
+        else:
+            _log.info("compiled model for %s taken from %s", device, path)
+            return compiled
+    del blob  # Windows does not replace a file that is mapped
+    compiled = compile_model(model, device, properties)
+    _keep(compiled, path, key)
+    if refused is not None:
+        _log.warning("%s does not take back the compiled model in %s: compiled anew: %s", device, path, refused)
+        _try_again(core, device, properties, path, key)
     return compiled
 
 
+def _try_again(core: ov.Core, device: str, properties: Mapping[str, Any], path: Path, key: bytes) -> None:
+    """Leave a mark if the device does not even take a blob that it has just made."""
+    blob = _read(path, key)
+    if blob is None:
+        return
+    try:
+        core.import_model(blob, device, properties)
+    except RuntimeError:
+        del blob
+        _log.warning("nor a new one: this model is compiled each time, until you delete %s", path)
+        _write(path, key, _REFUSED)
+
+
 def blob_key(core: ov.Core, model: ov.Model, device: str, properties: Mapping[str, Any], identity: str) -> bytes:
-    """A digest of all that a compiled model depends on."""
+    """A digest of all that a compiled model depends on.
+
+    Raises:
+        ConfigError: the value of a property cannot be part of it.
+    """
     facts = [f"openvino {ov.get_version()}", f"ovgen {version('ovgen')}", f"device {device}", f"weights {identity}"]
-    facts += [f"{name}={properties[name]}" for name in sorted(properties)]
+    facts += [f"{name}={value}" for name, value in sorted(spelt(properties).items())]
     for name in (device, "CPU"):  # an NPU's plugin may use the CPU
         for fact in _FACTS:
             with suppress(RuntimeError):  # it has no such property
@@ -150,7 +173,10 @@ def _read(path: Path, key: bytes) -> ov.Tensor | None:
         return None
     try:
         with path.open("rb") as file:
-            magic, its_key, digest = _HEADER.unpack(file.read(_HEADER.size))
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                raise ValueError("it is shorter than its header")
+            magic, its_key, digest = _HEADER.unpack(header)
             if (magic, its_key) != (_MAGIC, key):
                 raise ValueError("its header is of something else")
             file.seek(_START)
@@ -161,7 +187,7 @@ def _read(path: Path, key: bytes) -> ov.Tensor | None:
                 raise ValueError("its digest differs")
         whole = ov.tensor_from_file(path)
         return ov.Tensor(whole, [_START], whole.shape)  # the memory lives as long as the compiled model needs it
-    except (OSError, ValueError, struct.error, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         _log.warning("the compiled model in %s is damaged and made again: %s", path, error)
         return None
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from difflib import get_close_matches
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import openvino as ov
@@ -17,6 +21,9 @@ from ovgen.runtime.advice import advice, driver_advice
 from ovgen.runtime.blob_cache import compile_cached, keeps_blobs
 
 __all__ = [
+    "VIRTUAL",
+    "absence",
+    "base_name",
     "check_device",
     "compile_model",
     "core",
@@ -26,14 +33,22 @@ __all__ = [
     "wait_quietly",
 ]
 
-# Devices that OpenVINO offers on top of the physical ones; `Core.available_devices` does not list them.
-_VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
+VIRTUAL = ("AUTO", "HETERO", "MULTI", "BATCH")
+"""Devices that OpenVINO offers on top of the physical ones; `Core.available_devices` does not list them."""
+
+# What OpenVINO's Python bindings raise: the last four for values that they cannot convert, and for std::bad_alloc.
+_RAISED = (RuntimeError, TypeError, ValueError, OverflowError, MemoryError)
 
 
 @lru_cache(maxsize=1)
 def core() -> ov.Core:
     """The process's `ov.Core`; making one scans the plugins, so it is made once, when first needed."""
     return ov.Core()
+
+
+def base_name(device: str) -> str:
+    """``GPU`` of ``GPU.1``."""
+    return device.split(":")[0].split(".")[0]
 
 
 def list_devices() -> dict[str, dict[str, Any]]:
@@ -50,20 +65,20 @@ def check_device(device: str, config: Mapping[str, Any] | None = None) -> None:
             with ``NPUW_DEVICES`` that do not name one.
 
     Raises:
-        ConfigError: it is not a name.
         DeviceError: OpenVINO does not find the device; the message lists those that it finds, and what to install.
     """
-    if not isinstance(device, str):
-        raise ConfigError(f"device must be the name of one device, got {device!r}")
+    reason = absence(device, config or {})
+    if reason is not None:
+        raise DeviceError(f"{reason}. {driver_advice(base_name(device))}".removesuffix(". "))
+
+
+def absence(device: str, config: Mapping[str, Any]) -> str | None:
+    """Why `check_device` refuses a device, in one short line; None if it does not."""
     found = core().available_devices
-    base = _base(device)
-    if base in _VIRTUAL or base in map(_base, found) or (base == "NPU" and _computes_elsewhere(config or {})):
-        return
-    help_ = driver_advice(base)
-    raise DeviceError(
-        f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}"
-        + (f". {help_}" if help_ else "")
-    )
+    base = base_name(device)
+    if base in VIRTUAL or base in map(base_name, found) or (base == "NPU" and _computes_elsewhere(config)):
+        return None
+    return f"device {device!r} is not available here; OpenVINO finds: {', '.join(found) or 'none'}"
 
 
 def compile_model(
@@ -84,17 +99,12 @@ def compile_model(
         DeviceError: the device refuses the model.
     """
     properties = {"PERFORMANCE_HINT": "LATENCY", **config}
-    try:
-        if identity is not None and keeps_blobs(core(), device, properties):
-            return compile_cached(core(), model, device, properties, identity)
-        return core().compile_model(model, device, properties)
-    except Exception as error:  # OpenVINO raises plain RuntimeError, and TypeError for a value it cannot convert
-        message = cause(error)
-        for name in config:
-            if name in message:
-                raise ConfigError(f"{device} refuses {name}={config[name]!r} in device_config: {message}") from error
-        hint = advice(_base(device), str(error)) or _suspects(model, device, config)
-        raise DeviceError(f"{device} cannot compile the model: {message.rstrip('.')}. {hint}".rstrip()) from error
+    folder = properties.get("CACHE_DIR") or "."
+    if not isinstance(folder, (str, os.PathLike)) or Path(folder).expanduser().is_file():
+        raise ConfigError(f"CACHE_DIR must be a folder, got {folder!r}")
+    if identity is not None and keeps_blobs(core(), device, properties):
+        return compile_cached(core(), model, device, properties, identity, _compile)
+    return _compile(model, device, properties)
 
 
 def wait_before_freeing(owner: object, request: ov.InferRequest) -> None:
@@ -106,12 +116,12 @@ def wait_before_freeing(owner: object, request: ov.InferRequest) -> None:
 
 
 @contextmanager
-def device_errors(device: str) -> Iterator[None]:
-    """Whatever OpenVINO raises inside becomes a `DeviceError` that names the device."""
+def device_errors(device: str, doing: str = "ran the model") -> Iterator[None]:
+    """Whatever OpenVINO raises inside becomes a `DeviceError` that names the device and what it was doing."""
     try:
         yield
-    except RuntimeError as error:
-        raise DeviceError(f"{device} failed while it ran the model: {cause(error)}") from error
+    except (RuntimeError, MemoryError) as error:
+        raise DeviceError(f"{device} failed while it {doing}: {cause(error)}") from error
 
 
 def wait_quietly(request: ov.InferRequest) -> None:
@@ -120,20 +130,44 @@ def wait_quietly(request: ov.InferRequest) -> None:
         request.wait()
 
 
-def _base(device: str) -> str:
-    """``GPU`` of ``GPU.1``."""
-    return device.split(":")[0].split(".")[0]
+def _compile(model: ov.Model, device: str, properties: Mapping[str, Any]) -> ov.CompiledModel:
+    try:
+        return core().compile_model(model, device, properties)
+    except _RAISED as error:
+        message = cause(error)
+        name = _blamed(properties, message)
+        if name is not None:
+            told = f"{device} refuses {name}={properties[name]!r} in device_config: {message}"
+            raise ConfigError(told + _meant(name, device)) from error
+        hint = advice(base_name(device), str(error)) or _suspects(model, device, properties)
+        raise DeviceError(f"{device} cannot compile the model: {message.rstrip('.')}. {hint}".rstrip()) from error
+
+
+def _blamed(properties: Mapping[str, Any], message: str) -> str | None:
+    """The property that a message names."""
+    words = set(re.findall(r"\w+", message))
+    return next((name for name in sorted(properties, key=len, reverse=True) if name in words), None)
+
+
+def _meant(name: str, device: str) -> str:
+    """A property of the device that an unknown one may be a slip of the pen for."""
+    try:
+        known = [str(each) for each in core().get_property(device, "SUPPORTED_PROPERTIES")]
+    except _RAISED:
+        return ""
+    near = get_close_matches(name, known, n=1, cutoff=0.8) if name not in known else []
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _computes_elsewhere(config: Mapping[str, Any]) -> bool:
     """Whether the NPU's plugin is told to use other devices only."""
     used = str(config.get("NPUW_DEVICES", "NPU")).split(",")
-    return str(config.get("NPU_USE_NPUW")).upper() in ("YES", "TRUE") and "NPU" not in map(_base, used)
+    return str(config.get("NPU_USE_NPUW")).upper() in ("YES", "TRUE") and "NPU" not in map(base_name, used)
 
 
 def _suspects(model: ov.Model, device: str, config: Mapping[str, Any]) -> str:
     """What in a model an NPU may have refused."""
-    found = lint(model) if _base(device) == "NPU" and not _computes_elsewhere(config) else []
+    found = lint(model) if base_name(device) == "NPU" and not _computes_elsewhere(config) else []
     return f"What NPUs may not take: {summary(found)}" if found else ""
 
 

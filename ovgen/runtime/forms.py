@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -14,8 +14,9 @@ import openvino as ov
 from ovgen.config import EngineConfig
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.graph.passes import select_rows, to_paged
-from ovgen.runtime.device import check_device
-from ovgen.runtime.device_list import base_name, device_properties
+from ovgen.runtime.advice import driver_advice
+from ovgen.runtime.device import absence, base_name, device_errors
+from ovgen.runtime.device_list import check_sections, device_properties
 from ovgen.runtime.npuw import NpuwRunner
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
@@ -39,7 +40,7 @@ class Attempt:
     Attributes:
         device: OpenVINO's name.
         form: ``paged``, ``stateful``, ``static`` or ``npuw``.
-        reason: why it is not in use; None for the one that is, or was until it failed.
+        reason: why it is not in use; None for the one that is.
         seconds: that compiling took.
     """
 
@@ -53,10 +54,12 @@ class Attempt:
         return f"the {self.form} form on {self.device}: {self.reason or f'ready after {self.seconds:.1f} s'}"
 
 
-def check_form(form: str) -> None:
-    """Raise `ConfigError` unless there is such a form."""
+def check_form(form: str, devices: Sequence[str] = ()) -> None:
+    """Raise `ConfigError` unless there is such a form, and one of the devices, if any are named, may take it."""
     if form not in get_args(Form):
         raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}")
+    if form in ("paged", "stateful") and devices and all(base_name(device) == "NPU" for device in devices):
+        raise ConfigError(f"NPUs take fixed shapes: form='static' (or leave form out), not form={form!r}")
 
 
 class Runners:
@@ -64,7 +67,7 @@ class Runners:
 
     Args:
         model: the causal LM form.
-        devices: tried in this order; with several, one that is absent or fails is passed over.
+        devices: tried in this order; with several, one that is absent, fails or refuses a property is passed over.
         config: OpenVINO properties, of all devices, or of one under its name.
         form: which form; ``auto`` lets the device choose.
         engine: budgets and slots.
@@ -76,6 +79,7 @@ class Runners:
         report: every attempt so far, in order.
 
     Raises:
+        ConfigError: ``config`` is no mapping, or has properties under what is no device's name.
         UnsupportedModelError: the model has inputs or variables that are unknown.
     """
 
@@ -92,9 +96,11 @@ class Runners:
     ) -> None:
         _check_inputs(model)
         self.report: list[Attempt] = []
-        self._told = 0  # how many of its entries the log knows
+        self._active: int | None = None  # which of them is in use
         self._model = model
-        self._config = config
+        self._properties = {device: device_properties(config, device) for device in devices}
+        check_sections(config, devices)
+        self._flat = [str(name) for name, value in config.items() if not isinstance(value, Mapping)]
         self._engine = engine
         self._longest = longest
         self._identity = identity
@@ -105,56 +111,88 @@ class Runners:
         """The next runner that can be made.
 
         Raises:
-            ConfigError: a device refuses a property.
+            ConfigError: the only device refuses a property.
             DeviceError: no device takes the model; the message tells every attempt.
             UnsupportedModelError: it was the only attempt, and the model cannot be brought into that form.
         """
-        failure: Exception | None = None
-        while self._candidates:
-            device, kind = self._candidates.pop(0)
-            config = device_properties(self._config, device)
-            begin = time.perf_counter()
-            try:
-                check_device(device, config)
-            except DeviceError as error:
-                failure = error
-                self.report.append(Attempt(device, kind, str(error), 0.0))
-                self._pass_over(device)
-                continue
-            try:
-                if self._probe is not None:
-                    self._probe(device, kind, config)
-                runner = self._make(device, kind, config)
-            except (UnsupportedModelError, DeviceError) as error:
-                failure = error
-                self.report.append(Attempt(device, kind, str(error), time.perf_counter() - begin))
-            else:
-                self._tell(device, kind)
-                self.report.append(Attempt(device, kind, None, time.perf_counter() - begin))
-                return runner
-        if failure is not None and len(self.report) == 1:
-            raise failure
-        raise DeviceError(f"no device takes the model: {'; '.join(map(str, self.report))}") from failure
+        return self._next([])
 
     def after(self, error: DeviceError) -> Runner | None:
         """A runner on another device than the one that failed in the middle of its work; None if there is none.
 
+        Only if there is one, the report says that the device failed.
+
         Raises:
             DeviceError: none of the other devices takes the model.
         """
-        self.report[-1] = replace(self.report[-1], reason=str(error))
-        self._told -= 1
-        self._pass_over(self.report[-1].device)
-        return self.make() if self._candidates else None
+        assert self._active is not None, "nothing has been made that could fail"
+        failed = replace(self.report[self._active], reason=str(error))
+        self._pass_over(failed.device)
+        if not self._candidates:
+            return None
+        place = self._active
+        runner = self._next([failed])
+        self.report[place] = failed
+        return runner
+
+    def _next(self, failures: list[Attempt]) -> Runner:
+        """The next runner that can be made, ``failures`` having led to this; a warning tells each failure."""
+        last: Exception | None = None
+        while self._candidates:
+            device, kind = self._candidates.pop(0)
+            begin = time.perf_counter()
+            try:
+                runner = self._try(device, kind)
+            except (ConfigError, UnsupportedModelError, DeviceError) as error:
+                last = error
+                if isinstance(error, ConfigError):
+                    if len(self._properties) == 1:
+                        raise
+                    self._pass_over(device)
+                failures.append(Attempt(device, kind, self._reason(device, error), time.perf_counter() - begin))
+                self.report.append(failures[-1])
+            else:
+                for failure in _told(failures):
+                    _log.warning("using the %s form on %s instead of %s", kind, device, failure)
+                self._active = len(self.report)
+                self.report.append(Attempt(device, kind, None, time.perf_counter() - begin))
+                return runner
+        advice = ". ".join(filter(None, self._advice()))
+        if last is not None and len(self.report) == 1 and not advice:
+            raise last
+        message = last if len(self.report) == 1 else f"no device takes the model: {'; '.join(_told(failures))}"
+        raise DeviceError(f"{message}. {advice}" if advice else str(message)) from last
+
+    def _try(self, device: str, kind: str) -> Runner:
+        config = self._properties[device]
+        reason = absence(device, config)
+        if reason is not None:
+            self._pass_over(device)
+            raise DeviceError(reason)
+        check_form(kind, [device])
+        if self._probe is not None:
+            self._probe(device, kind, config)
+        with device_errors(device, f"prepared the {kind} form"):
+            return self._make(device, kind, config)
+
+    def _reason(self, device: str, error: Exception) -> str:
+        """Why an attempt failed, and how to give a property to another device only."""
+        others = [other for other in self._properties if other != device]
+        flat = [name for name in self._flat if isinstance(error, ConfigError) and name in str(error)]
+        if not flat or not others:
+            return str(error)
+        name = max(flat, key=len)
+        section = {base_name(others[0]): {name: self._properties[others[0]][name]}}
+        return f"{error} (to give it to one device: device_config={section})"
+
+    def _advice(self) -> Iterator[str]:
+        """What to install for devices that are absent; empty where that is not known."""
+        for kind in dict.fromkeys(map(base_name, self._properties)):
+            if absence(kind, self._properties.get(kind, {})) is not None:
+                yield driver_advice(kind)
 
     def _pass_over(self, device: str) -> None:
         self._candidates = [candidate for candidate in self._candidates if candidate[0] != device]
-
-    def _tell(self, device: str, kind: str) -> None:
-        """Warn of what is not as wanted, each failure once."""
-        for attempt in self.report[self._told :]:
-            _log.warning("using the %s form on %s instead of %s", kind, device, attempt)
-        self._told = len(self.report) + 1  # with the one that succeeded, until it fails, too
 
     def _make(self, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
         if kind == "paged":
@@ -187,6 +225,15 @@ def _kinds(device: str, form: Form) -> tuple[str, ...]:
     if form != "auto":
         return (form,)
     return ("static",) if base_name(device) == "NPU" else ("paged", "stateful")
+
+
+def _told(attempts: Iterable[Attempt]) -> Iterator[str]:
+    """Attempts for people; forms of a device that failed alike are told together."""
+    forms: dict[tuple[str, str | None], list[str]] = {}
+    for attempt in attempts:
+        forms.setdefault((attempt.device, attempt.reason), []).append(attempt.form)
+    for (device, reason), kinds in forms.items():
+        yield f"the {' and '.join(kinds)} form{'s' if len(kinds) > 1 else ''} on {device}: {reason}"
 
 
 def _check_inputs(model: ov.Model) -> None:

@@ -17,8 +17,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
-from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
-from ovgen.runtime.device_list import base_name
+from ovgen.runtime.device import base_name, compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.runner import Chunk
 
 __all__ = ["NpuwRunner"]
@@ -55,7 +54,7 @@ class NpuwRunner:
         longest: tokens of the longest sequence.
 
     Raises:
-        ConfigError: the lengths in ``config`` do not hold the longest sequence.
+        ConfigError: the lengths in ``config`` are not numbers, or do not hold the longest sequence.
         UnsupportedModelError: the plugin would compute something else than the model.
         DeviceError: the device has no such mode, or refuses the model.
     """
@@ -79,8 +78,8 @@ class NpuwRunner:
     ) -> None:
         self.device = device
         _check(model, windows, device, longest)
-        self._prompt = int(config.get("NPUW_LLM_MAX_PROMPT_LEN", min(longest, _PROMPT)))
-        response = int(config.get("NPUW_LLM_MIN_RESPONSE_LEN", max(longest - self._prompt, 1)))
+        self._prompt = _count(config, "NPUW_LLM_MAX_PROMPT_LEN", min(longest, _PROMPT))
+        response = _count(config, "NPUW_LLM_MIN_RESPONSE_LEN", max(longest - self._prompt, 1))
         if self._prompt + response < longest:
             raise ConfigError(
                 f"NPUW_LLM_MAX_PROMPT_LEN and NPUW_LLM_MIN_RESPONSE_LEN hold {self._prompt} + {response} tokens, and "
@@ -190,11 +189,11 @@ class NpuwRunner:
         mask[0, -count:] = 1
         self._marked = work.past
         self._stepped = count == 1
-        self._set("input_ids", np.array([work.token_ids], np.int64))
-        self._set("attention_mask", mask)
-        self._set("position_ids", np.arange(work.past, end)[None])
         del self._held[work.past :]
         with device_errors(self.device):
+            self._set("input_ids", np.array([work.token_ids], np.int64))
+            self._set("attention_mask", mask)
+            self._set("position_ids", np.arange(work.past, end)[None])
             self._request.start_async()
         self._held += work.token_ids
         self._flying = work
@@ -203,9 +202,9 @@ class NpuwRunner:
         """Wait for a pass and keep its logits."""
         with device_errors(self.device):
             self._request.wait()
+            if work.row is not None:
+                self._logits[work.row] = self._request.get_tensor("logits").data[0, -1]  # of (1, rows, vocab)
         self._flying = None
-        if work.row is not None:
-            self._logits[work.row] = self._request.get_tensor("logits").data[0, -1]  # of (1, rows, vocab)
 
     def _set(self, name: str, values: NDArray[Any]) -> None:
         self._request.set_tensor(name, ov.Tensor(values))
@@ -229,6 +228,14 @@ def _check(model: ov.Model, windows: Mapping[str, int | None], device: str, long
         )
     if "position_ids" not in {port.get_any_name() for port in model.inputs}:
         raise UnsupportedModelError("the npuw form needs a model with position_ids: take form='static'")
+
+
+def _count(config: Mapping[str, Any], name: str, default: int) -> int:
+    value = config.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} must be a number of tokens, got {value!r}") from None
 
 
 def _width(model: ov.Model) -> int:

@@ -7,6 +7,7 @@ and saving copy the plugin's state, which is exact for f32 and f16 caches and re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,17 +60,18 @@ class StatefulRunner:
     @property
     def cache_bytes(self) -> int:
         """Bytes that the variables of all sequences take in f32; the plugin may take less."""
-        tokens = sum(state.length for state in self._states.values())
+        states = list(self._states.values())  # others may ask in the middle of a step, which adds to them
+        tokens = sum(state.length for state in states)
         return int(tokens * self.bytes_per_block // self.block_size)
 
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Queue one inference per chunk."""
         self._running = []
         for chunk in chunks:
-            state = self._state(chunk.sequence)
-            if chunk.past == 0 and state.length:  # recomputed from its beginning
-                state.request.reset_state()
-                state.length = 0
+            if chunk.past == 0:
+                self.release(chunk.sequence)  # recomputed from its beginning
+            with device_errors(self.device):
+                state = self._state(chunk.sequence)
             assert chunk.past == state.length, "the sequence was trimmed without telling the runner"
             end = chunk.past + len(chunk.token_ids)
             values: dict[str, Sequence[int] | NDArray[np.int64]] = {
@@ -79,9 +81,9 @@ class StatefulRunner:
                 "beam_idx": [0],
                 ROWS_INPUT: range(len(chunk.token_ids) - chunk.rows, len(chunk.token_ids)),
             }
-            for name, buffer in state.inputs.items():
-                buffer.write(values[name])
             with device_errors(self.device):
+                for name, buffer in state.inputs.items():
+                    buffer.write(values[name])
                 state.request.start_async()
             state.length = end
             self._running.append(state)
@@ -92,7 +94,7 @@ class StatefulRunner:
         for state in self._running:
             with device_errors(self.device):
                 state.request.wait()
-            rows.append(state.request.get_tensor("logits").data.reshape(-1, self.vocab_size))
+                rows.append(state.request.get_tensor("logits").data.reshape(-1, self.vocab_size))
         nothing = np.empty((0, self.vocab_size), np.float32)
         return rows[0] if len(rows) == 1 else np.concatenate([nothing, *rows])
 
@@ -110,37 +112,41 @@ class StatefulRunner:
     def trim(self, sequence: int, length: int) -> None:
         """Write the first ``length`` tokens of the plugin's cache back."""
         state = self._states.get(sequence)
-        if state is None or state.length <= length:
-            return
         if length == 0:
-            state.request.reset_state()
-        for variable in _variables(state) if length else ():
-            kept = np.ascontiguousarray(variable.state.data[:, :, :length])  # (1, heads, length, head_dim)
-            variable.state = ov.Tensor(kept)
+            self.release(sequence)
+        if length == 0 or state is None or state.length <= length:
+            return
+        with device_errors(self.device):
+            for variable in _variables(state):
+                kept = np.ascontiguousarray(variable.state.data[:, :, :length])  # (1, heads, length, head_dim)
+                variable.state = ov.Tensor(kept)
         state.length = length
 
     def release(self, sequence: int) -> None:
-        """Empty the sequence's request and keep it for another."""
+        """Empty the sequence's request and keep it for another, unless it has failed."""
         state = self._states.pop(sequence, None)
         if state is not None:
             wait_quietly(state.request)
-            state.request.reset_state()
-            state.length = 0
-            self._spare.append(state)
+            with suppress(RuntimeError):
+                state.request.reset_state()
+                state.length = 0
+                self._spare.append(state)
 
     def export_cache(self, sequence: int, blocks: Sequence[int]) -> list[NDArray[np.uint8]]:
         """The plugin's variables in f32, as bytes."""
-        variables = _variables(self._states[sequence])
-        return [np.ascontiguousarray(v.state.data, np.float32).view(np.uint8).reshape(-1) for v in variables]
+        with device_errors(self.device):
+            variables = _variables(self._states[sequence])
+            return [np.ascontiguousarray(v.state.data, np.float32).view(np.uint8).reshape(-1) for v in variables]
 
     def import_cache(self, sequence: int, blocks: Sequence[int], data: list[NDArray[np.uint8]], length: int) -> None:
         """Set the plugin's variables."""
-        state = self._state(sequence)
-        for variable, raw in zip(_variables(state), data, strict=True):
-            _, heads, _, dim = variable.state.shape
-            values = raw.view(np.float32).reshape(1, heads, length, dim)
-            variable.state = ov.Tensor(values)  # copies
-            state.length = length
+        with device_errors(self.device):
+            state = self._state(sequence)
+            for variable, raw in zip(_variables(state), data, strict=True):
+                _, heads, _, dim = variable.state.shape
+                values = raw.view(np.float32).reshape(1, heads, length, dim)
+                variable.state = ov.Tensor(values)  # copies
+                state.length = length
 
     def _state(self, sequence: int) -> _State:
         if sequence not in self._states:

@@ -15,7 +15,7 @@ from ovgen.errors import ConfigError
 from ovgen.graph.passes import ROWS_INPUT, StaticShape, mask_name, to_static
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
 
-__all__ = ["StaticGraph", "StaticGraphs"]
+__all__ = ["StaticGraph", "StaticGraphs", "cache_type"]
 
 _HIDDEN = np.float32(np.finfo(np.float16).min / 2)
 """What a mask adds to hide a token: far below every score, and in float16 still a number when a score is added."""
@@ -123,7 +123,7 @@ class StaticGraphs:
         self._device = device
         self._config = {name: value for name, value in config.items() if name != "KV_CACHE_PRECISION"}
         self._identity = identity
-        self._cache_type = _cache_type(config)
+        self._cache_type = cache_type(config)
         self._made: dict[StaticShape, StaticGraph] = {}
 
     def __contains__(self, shape: StaticShape) -> bool:
@@ -151,7 +151,12 @@ class StaticGraphs:
         self._made = {shape: graph for shape, graph in self._made.items() if shape.context != context}
 
 
-def _cache_type(config: Mapping[str, Any]) -> ov.Type:
+def cache_type(config: Mapping[str, Any]) -> ov.Type:
+    """What the static form keeps its cache in.
+
+    Raises:
+        ConfigError: ``KV_CACHE_PRECISION`` is neither f16 nor f32.
+    """
     exact = _plain(config.get("INFERENCE_PRECISION_HINT")) == "f32" or _plain(
         config.get("EXECUTION_MODE_HINT")
     ).endswith("accuracy")

@@ -9,6 +9,7 @@ columns by the mean square of their input, which needs no moments, a tenth.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = ["compress_calibrated"]
 
 # Of the mean of the diagonal, added to it. The paper has 0.01, which fits noise if there are but some thousand tokens.
 _DAMPING = 0.3
+_LEAF = 64  # triangular matrices below twice this size are inverted at once
 _STEP = 128  # columns whose errors are handed on to the rest in one product
 
 
@@ -46,7 +48,23 @@ def _factor(moments: NDArray[np.float32]) -> NDArray[np.float32]:
     """The upper Cholesky factor of the inverse: row c tells how later columns make good an error in column c."""
     damped = moments.astype(np.float64)
     damped.flat[:: len(damped) + 1] += _DAMPING * damped.diagonal().mean() or 1.0
-    return np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
+    # If H = U U^T with an upper U, the inverse of H is V^T V with the upper V = U^-1: a third of the time of
+    # inverting H. Cholesky's lower factor of the reversed H is U, reversed.
+    upper = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1].copy()
+    _invert_upper(upper)
+    return upper.astype(np.float32)
+
+
+def _invert_upper(upper: NDArray[np.floating[Any]]) -> None:
+    """Invert an upper triangular matrix in place, by quarters: nearly all of it is done in products."""
+    half = len(upper) // 2
+    if half < _LEAF:
+        upper[:] = np.triu(np.linalg.inv(upper))
+        return
+    first, second, between = upper[:half, :half], upper[half:, half:], upper[:half, half:]
+    _invert_upper(first)
+    _invert_upper(second)
+    between[:] = -first @ between @ second
 
 
 def _round(

@@ -67,6 +67,10 @@ def test_sampling_options_reach_the_sampler(capsys: pytest.CaptureFixture[str]) 
         (["generate", "--device", "NPU9"], "'NPU9' is not available"),
         (["generate", "--device-config", "KV_CACHE_PRECISION"], "takes NAME=VALUE"),
         (["generate", "--device-config", "NO_SUCH=1"], "NO_SUCH"),
+        (["generate", "--device-config", "NPU=x", "--device-config", "NPU:A=B"], "got 'NPU=x and NPU:A=B'"),
+        (["generate", "--device-config", "NPU:A=B", "--device-config", "NPU=x"], "takes NAME=VALUE or DEVICE:NAME"),
+        (["generate", "--model", ""], "--model: the path is empty"),
+        (["convert", "", "x"], "the source must be the path of a model"),
         (["generate", "--file", "no-such-file"], "cannot read prompts"),
         (["chat", "--model", "no/such/folder"], "there is no model at"),
         (["convert", "no/such/folder", "x"], "there is no model at"),
@@ -132,7 +136,10 @@ def test_convert_compresses_as_it_is_told(capsys: pytest.CaptureFixture[str], tm
     assert record["estimated_bytes"] == pytest.approx(record["bytes"], rel=0.2)
     assert 'element_type="i4" shape="256, 4, 64"' in (tmp_path / "ir" / "openvino_model.xml").read_text()
     assert run(capsys, *command)[0] == 1
-    assert run(capsys, *command, "--force")[0] == 0
+    command.remove("--json")
+    status, _, err = run(capsys, *command, "--force")
+    assert status == 0
+    assert "calibrating with " in err  # where no terminal shows a bar
 
 
 def test_options_of_compression_need_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -218,8 +225,33 @@ def test_ctrl_c_ends_generate_within_a_step_and_without_a_traceback() -> None:
     assert b"interrupted" in err
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a POSIX terminal does")
+@pytest.mark.parametrize("module", ["ovgen.cli", "ovgen.config", "openvino"])
+def test_ctrl_c_while_it_starts_is_quiet(module: str) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        "import ovgen\n"
+        "[sys.modules.pop(name) for name in list(sys.modules) if name.startswith('ovgen.')]\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "runpy.run_module('ovgen', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "devices"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_length_beyond_the_context_is_told(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    status, _, _ = run(capsys, "generate", "--max-model-len", "100000", "--max-new-tokens", "2", "Once")
+    assert status == 0
+    assert "max_model_len=100000 exceeds the context of the model, 1024 tokens" in caplog.text
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP] if sys.platform != "win32" else [])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP] if sys.platform != "win32" else [])
 def test_a_conversion_that_is_told_to_end_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     program = (
         "import os, sys; import openvino as ov; from ovgen.cli import main; "
@@ -230,6 +262,7 @@ def test_a_conversion_that_is_told_to_end_leaves_nothing(number: signal.Signals,
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 128 + number
     assert "Traceback" not in done.stderr
+    assert done.stderr.endswith("ovgen: interrupted; nothing was written\n")
     assert list(tmp_path.iterdir()) == []
 
 

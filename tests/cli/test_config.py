@@ -73,6 +73,7 @@ def test_the_file_that_help_shows_is_right(tmp_path: Path, capsys: pytest.Captur
         main(["config", "check", "--help"])
     assert EXAMPLE in capsys.readouterr().out
     (tmp_path / "models" / "storyteller").mkdir(parents=True)
+    (tmp_path / "models" / "storyteller" / "openvino_model.xml").touch()
     shown = EXAMPLE.partition("a file:\n")[2].partition("\n\n")[0]
     (tmp_path / "ovgen.yaml").write_text(shown, encoding="utf-8")
     assert main(["config", "check", str(tmp_path / "ovgen.yaml")]) == 0

@@ -47,7 +47,7 @@ def test_a_sound_machine(capsys: pytest.CaptureFixture[str], children: Children,
 
 def test_what_failed_is_told_once_and_the_status_is_one(capsys: pytest.CaptureFixture[str], children: Children) -> None:
     children.answers |= {"NPU": DeviceError("NPU aborted (SIGABRT)"), "lint": "Gelu-7 is not known"}
-    assert main(["doctor", "--device", "NPU,CPU", "--device", "CPU", "--form", "static", "--form", "npuw"]) == 1
+    assert main(["doctor", "--device", "NPU,CPU", "--device", "cpu", "--form", "static", "--form", "npuw"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("Not everything is well")
     assert "\nNPU, static, npuw: NPU aborted (SIGABRT)\n" in out

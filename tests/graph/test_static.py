@@ -124,6 +124,32 @@ def test_attention_without_a_mask_is_refused(model: ov.Model) -> None:
             refuses(model)
 
 
+def test_attention_that_ignores_its_mask_is_refused(model: ov.Model) -> None:
+    first = next(attentions(model))
+    causal = op.scaled_dot_product_attention(*first.node.input_values()[:4], causal=True)
+    causal.set_friendly_name("causal")
+    for user in first.node.output(0).get_target_inputs():
+        user.replace_source_output(causal.output(0))
+    for refuses in (static, mask_model):
+        with pytest.raises(UnsupportedModelError, match=r"the attention causal makes its own mask \(causal\)"):
+            refuses(model)
+
+
+def test_capped_scores_that_are_used_twice_are_refused(tmp_path: Path) -> None:
+    model = build(make("gemma2", tmp_path))
+    weights = next(attentions(model)).node.input_value(0)
+    add_to_logits(model, total(weights, [0, 1, 2, 3]))
+    with pytest.raises(UnsupportedModelError, match=r"the capped attention around .* is not known"):
+        static(model)
+
+
+def test_inputs_are_known_by_the_names_of_their_tensors(model: ov.Model) -> None:
+    expected = {port.get_any_name() for port in static(model).inputs}
+    for number, node in enumerate(model.get_parameters()):
+        node.set_friendly_name(f"Parameter_{number}")
+    assert {port.get_any_name() for port in static(model).inputs} == expected
+
+
 def test_attention_without_a_cache_is_refused(model: ov.Model) -> None:
     first = next(attentions(model))
     keys = first.node.input_value(1)

@@ -110,6 +110,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(
     assert [(r.name, r.levelname) for r in caplog.records] == [("ovgen", "WARNING")]
     assert file.name in caplog.text
     assert "damaged" in caplog.text
+    assert ("shorter than its header" in caplog.text) == (len(damage(whole)) < 72)
     assert compilations == [device, device]
     assert files(tmp_path) == [file]
     compile_model(model(), device, config, identity="w")
@@ -121,6 +122,7 @@ def test_what_changes_the_result_changes_the_key() -> None:
         return blob_key(core(), graph or model(), "CPU", EXACT if config is None else config, identity)
 
     assert key() == key() == key(model(gap=5)) == key(model().clone())
+    assert key() == key(config={"INFERENCE_PRECISION_HINT": ov.Type.f32}), "however it is spelt"
     others = [
         key(identity="v"),
         key(config={}),
@@ -192,6 +194,39 @@ def test_sizes_of_the_static_form_have_different_keys(tiny_llama: Path) -> None:
     assert len({blob_key(core(), form, "CPU", {}, "w") for form in forms}) == len(forms)
 
 
+class Importing:
+    """An `ov.Core` whose first imports fail."""
+
+    failures = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(core(), name)
+
+    def import_model(self, *arguments: Any) -> ov.CompiledModel:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("out of memory for once")
+        return core().import_model(*arguments)
+
+
+def test_an_import_that_failed_once_is_made_again_and_no_more_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = EXACT | {"CACHE_DIR": str(tmp_path)}
+    expected = run(compile_model(model(), "CPU", config, identity="w"))
+    (file,) = files(tmp_path)
+    machine = Importing()
+    monkeypatch.setattr("ovgen.runtime.device.core", lambda: machine)
+    np.testing.assert_array_equal(run(compile_model(model(), "CPU", config, identity="w")), expected)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "out of memory for once" in caplog.text
+    assert files(tmp_path) == [file]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ovgen"):
+        compile_model(model(), "CPU", config, identity="w")
+    assert "taken from" in caplog.text
+
+
 def test_what_the_device_does_not_take_back_is_compiled_each_time_and_said_once(
     tiny_llama: Path, tmp_path: Path, compilations: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,15 +236,19 @@ def test_what_the_device_does_not_take_back_is_compiled_each_time_and_said_once(
     for _ in range(4):
         compile_model(paged, "CPU", {"CACHE_DIR": str(tmp_path)}, identity="w")
     assert len(compilations) == 4
-    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
     assert "does not take back" in caplog.text
+    assert "nor a new one: this model is compiled each time" in caplog.text
     (file,) = files(tmp_path)
     assert file.stat().st_size == 4096
+    with caplog.at_level(logging.INFO, "ovgen"):
+        compile_model(paged, "CPU", {"CACHE_DIR": str(tmp_path)}, identity="w")
+    assert f"does not take it back from disk: delete {file}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
-    config = EXACT | {"CACHE_DIR": str(tmp_path / "file")}
+    config = EXACT | {"CACHE_DIR": str(tmp_path / "file" / "folder")}
     with caplog.at_level(logging.WARNING, "ovgen"):
         expected = run(compile_model(model(), "CPU", EXACT))
         np.testing.assert_array_equal(run(compile_model(model(), "CPU", config, identity="w")), expected)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import openvino as ov
@@ -119,9 +120,58 @@ def test_config_overrides_our_defaults_and_bad_values_are_named() -> None:
         compile_model(model(), "CPU", {"PERFORMANCE_HINT": "fast"})
 
 
+@pytest.mark.parametrize(
+    ("config", "blamed", "message"),
+    [
+        ({"NUM_STREAMS": 1, "NUM_STREAMSS": 2}, "NUM_STREAMSS=2", "Unsupported property NUM_STREAMSS by CPU plugin"),
+        ({"SIZE": 1, "SIZE_MAX": 3}, "SIZE_MAX=3", "adjust SIZE_MAX, not SIZE"),
+        ({"SIZE": 1, "SIZE_MAX": 3}, None, "adjust SIZE_MA or MAX_SIZE"),
+    ],
+)
+def test_the_property_that_is_blamed_is_a_word_of_the_message(
+    config: dict[str, Any], blamed: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(NoDevices):
+        def compile_model(self, *_: object) -> ov.CompiledModel:
+            raise RuntimeError(message)
+
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["NUM_STREAMS", "CACHE_DIR"]
+
+    monkeypatch.setattr(f"{device_module}.core", Refusing)
+    with pytest.raises(DeviceError if blamed is None else ConfigError) as raised:
+        compile_model(model(), "CPU", config)
+    assert str(raised.value).startswith(f"CPU refuses {blamed} in" if blamed else "CPU cannot compile the model: adj")
+    assert ("Did you mean 'NUM_STREAMS'?" in str(raised.value)) == ("STREAMSS" in message)
+
+
+def test_an_unknown_property_is_told_with_the_nearest_of_the_device() -> None:
+    with pytest.raises(ConfigError, match=r"CPU refuses NUM_STREAMSS=2 .* Did you mean 'NUM_STREAMS'\?$"):
+        compile_model(model(), "CPU", {"NUM_STREAMSS": 2})
+
+
+def test_a_mistake_of_ours_is_not_blamed_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object) -> bytes:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("ovgen.runtime.blob_cache.blob_key", wrong)
+    with pytest.raises(KeyError, match="ours"):
+        compile_model(model(), "CPU", {"CACHE_DIR": str(tmp_path)}, identity="w")
+
+
+@pytest.mark.parametrize("identity", [None, "w"])
+def test_a_cache_dir_that_is_no_folder_is_refused(identity: str | None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for value in (3, tmp_path / "file", str(tmp_path / "file")):
+        with pytest.raises(ConfigError, match="CACHE_DIR must be a folder"):
+            compile_model(model(), "CPU", {"CACHE_DIR": value}, identity=identity)
+
+
 def test_what_openvino_raises_while_it_runs_names_the_device() -> None:
     with pytest.raises(DeviceError, match="CPU failed while it ran the model: out of luck"), device_errors("CPU"):
         raise RuntimeError("Exception from src/inference/x.cpp:1:\nout of luck")
+    with pytest.raises(DeviceError, match="CPU failed while it slept: MemoryError"), device_errors("CPU", "slept"):
+        raise MemoryError
 
 
 def test_a_running_inference_ends_before_its_memory_goes() -> None:

@@ -186,6 +186,23 @@ def test_what_a_failed_inference_would_have_given_is_not_relied_on(
     both.compare(both.ours.forward(ids, rows=1), both.theirs.forward(ids, rows=1))
 
 
+@pytest.mark.parametrize("call", ["set_tensor", "get_tensor"])
+def test_every_call_that_fails_is_a_device_error(call: str, llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    both = Both(llama)
+    runner: Any = both.llm.engine.runner
+    with monkeypatch.context() as patch:
+        request = Failing(runner._request)
+        request._failures = 0
+        patch.setattr(request, call, broken, raising=False)
+        patch.setattr(runner, "_request", request)
+        with pytest.raises(DeviceError, match="NPU failed while it ran the model: the device is gone"):
+            both.ours.forward([1, 2, 3])
+    both.step(5, 1)
+
+
 def test_what_the_plugin_refuses_is_told_with_the_way_out(tmp_path: Path) -> None:
     with zipfile.ZipFile(IR / "gpt2-int8.zip") as archive:  # its head shares the embedding's compressed weights
         archive.extractall(tmp_path)
@@ -209,3 +226,5 @@ def test_lengths_that_do_not_hold_the_context_are_refused(llama: Path) -> None:
     lengths = {"NPUW_LLM_MAX_PROMPT_LEN": 64, "NPUW_LLM_MIN_RESPONSE_LEN": "16"}
     with pytest.raises(ConfigError, match=r"hold 64 \+ 16 tokens, and the longest sequence has 96"):
         npuw(llama, device_config={**EXACT, **lengths})
+    with pytest.raises(ConfigError, match="NPUW_LLM_MAX_PROMPT_LEN must be a number of tokens, got 'many'"):
+        npuw(llama, device_config={**EXACT, "NPUW_LLM_MAX_PROMPT_LEN": "many"})

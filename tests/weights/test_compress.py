@@ -24,7 +24,7 @@ from ovgen.weights import (
     open_checkpoint,
 )
 from ovgen.weights.compress import compress, to_f16, to_halves
-from ovgen.weights.compress_calibrated import compress_calibrated
+from ovgen.weights.compress_calibrated import _DAMPING, _factor, compress_calibrated
 from ovgen.weights.compressing import stored_as
 
 F32 = NDArray[np.float32]
@@ -177,6 +177,16 @@ def test_calibration_with_inputs_that_tell_nothing() -> None:
         result = compress_calibrated(matrix.T.copy(), scheme, moments)
         assert result is not None
         assert np.square(matrix - result.to_f32()).mean() < 0.1
+
+
+@pytest.mark.parametrize("size", [1, 5, 127, 128, 301])
+def test_the_factor_is_that_of_the_inverse(size: int) -> None:
+    inputs = np.random.default_rng(1).standard_normal((2 * size, size)).astype(np.float32)
+    inputs *= np.exp(np.arange(size, dtype=np.float32) / size * 4)  # columns of which some are much larger
+    moments = inputs.T @ inputs
+    damped = moments + _DAMPING * moments.diagonal().mean() * np.eye(size)
+    expected = np.linalg.cholesky(np.linalg.inv(damped)).T
+    np.testing.assert_allclose(_factor(moments), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
 
 
 def test_a_calibrated_matrix_with_independent_inputs_is_the_searched_one() -> None:

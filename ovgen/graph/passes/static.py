@@ -173,7 +173,7 @@ def _attend(
 
 
 def _finished(form: ov.Model, rows: list[ov.Node], inputs: list[ov.Node], shape: StaticShape) -> ov.Model:
-    tokens = [p for p in form.get_parameters() if p.get_friendly_name() in ("input_ids", "position_ids")]
+    tokens = [node for node in form.get_parameters() if node.output(0).get_names() & {"input_ids", "position_ids"}]
     try:
         static = ov.Model(form.get_results() + rows, tokens + inputs, form.get_friendly_name())
     except RuntimeError as error:  # it lacks attention_mask or beam_idx
