@@ -161,7 +161,7 @@ class StaticRunner:
         self._cache.fork(source, target)
 
     def trim(self, sequence: int, length: int) -> None:
-        """The mask hides what lies behind ``length``."""
+        """Forget the rows behind ``length``."""
         self._cache.trim(sequence, length)
 
     def release(self, sequence: int) -> None:
