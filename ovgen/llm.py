@@ -16,7 +16,7 @@ from ovgen.config import EngineConfig, SamplingParams, fields_set, override
 from ovgen.engine.loop import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
-from ovgen.errors import CorruptFileError, RequestError, TokenizerError
+from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError, TokenizerError
 from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Source, digest, load
 from ovgen.model_cache import compressed_copy
@@ -88,6 +88,8 @@ class LLM:
     ) -> None:
         begin = time.perf_counter()
         engine_config = override(EngineConfig(), engine_options)
+        if not os.fspath(path):  # a variable that is not set, most likely; it would be the current folder
+            raise ModelNotFoundError("the path of the model is empty")
         devices = device_order(device)  # what can be refused is refused before anything long begins
         check_form(form, devices)
         config = device_config or {}

@@ -290,3 +290,8 @@ def test_paths_that_are_not_models_are_told_apart(tmp_path: Path, tiny_llama: Pa
     (tmp_path / "pytorch_model.bin").write_text("")
     with pytest.raises(ovgen.UnsupportedModelError, match="pickle"):
         ovgen.LLM(tmp_path)
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(ovgen.ModelNotFoundError, match="the path of the model is empty"):
+        ovgen.LLM("")
