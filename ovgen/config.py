@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "nearest", "override"]
+__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "is_number", "nearest", "override"]
 
 LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
@@ -120,7 +120,7 @@ class EngineConfig:
             value = getattr(self, name)
             _require(name, value, _is_int(value) and value >= 1, "a whole number of at least 1")
         _require("compile_ahead", self.compile_ahead, isinstance(self.compile_ahead, bool), "True or False")
-        size_ok = _is_number(self.cache_size) and self.cache_size > 0
+        size_ok = is_number(self.cache_size) and self.cache_size > 0
         _require("cache_size", self.cache_size, size_ok, "a number above 0 (GiB)")
 
 
@@ -168,7 +168,8 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -211,7 +212,7 @@ def _check_sampling(p: SamplingParams) -> None:
         _require(name, value, ok, rule)
     for name, (in_range, rule) in _NUMBERS.items():
         number = getattr(p, name)
-        _require(name, number, _is_number(number) and in_range(number), rule)
+        _require(name, number, is_number(number) and in_range(number), rule)
     for name in _FLAGS:
         _require(name, getattr(p, name), isinstance(getattr(p, name), bool), "True or False")
     for name in ("suppress_tokens", "begin_suppress_tokens", "stop_token_ids"):
@@ -220,7 +221,7 @@ def _check_sampling(p: SamplingParams) -> None:
     _require("stop", p.stop, all(isinstance(s, str) and s for s in p.stop), "non-empty strings")
     words_ok = all(isinstance(w, str) or all(_is_int(i) and i >= 0 for i in w) for w in p.bad_words)
     _require("bad_words", p.bad_words, all(p.bad_words) and words_ok, "non-empty words or lists of token ids")
-    bias_ok = all(_is_int(i) and i >= 0 and _is_number(b) for i, b in p.logit_bias.items())
+    bias_ok = all(_is_int(i) and i >= 0 and is_number(b) for i, b in p.logit_bias.items())
     _require("logit_bias", dict(p.logit_bias), bias_ok, "token ids -> finite numbers")
     _require("logits_processors", p.logits_processors, all(map(callable, p.logits_processors)), "callables")
     if p.max_new_tokens is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -15,9 +15,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from ovgen.config import SamplingParams, nearest, override
+from ovgen.config import SamplingParams, is_number, nearest, override
 from ovgen.configuration import ModelSpec, read_configuration
-from ovgen.engine.lock import Lock
+from ovgen.engine.leftovers import Leftovers
 from ovgen.errors import ConfigError, ModelNotFoundError, RequestError
 from ovgen.llm import LLM, Message, Prompt
 from ovgen.loader import load
@@ -107,14 +107,14 @@ class ModelManager:
             raise ConfigError(f"models must be a mapping from ids to paths or ModelSpecs, got {models!r:.80}")
         if not models:
             raise ConfigError("models is empty: name one at least")
-        number = isinstance(memory_budget, (int, float)) and not isinstance(memory_budget, bool)
-        if memory_budget is not None and not (number and 0 < memory_budget < math.inf):
+        if memory_budget is not None and not (is_number(memory_budget) and memory_budget > 0):
             raise ConfigError(f"memory_budget must be a number above 0 (GiB) or None, got {memory_budget!r}")
         self._slots = {id_: _Slot(id_, _checked(id_, spec)) for id_, spec in models.items()}
         self._budget = None if memory_budget is None else int(memory_budget * _GIB)
         # A stream that is left open is closed by the garbage collector, in any thread at any time. Whoever holds this
         # lock waits for no other: not for an engine's, which that thread may hold.
-        self._lock = Lock(self._end)
+        self._lock = threading.RLock()
+        self._left = Leftovers(self._lock, self._end)
         self._gone: list[LLM] = []  # unloaded, to be freed outside the lock, where nobody waits
         self._idle: OrderedDict[str, _Slot] = OrderedDict()  # loaded and not in use; least recently used first
         self._closed = False
@@ -194,7 +194,7 @@ class ModelManager:
             raise
         finally:
             if finalised:
-                self._lock.leave(slot)
+                self._left.leave(slot)
                 self._gone.clear()
             else:
                 with self._locked():
@@ -239,7 +239,9 @@ class ModelManager:
         """The lock; models that are unloaded inside are freed after it."""
         try:
             with self._lock:
+                self._left.free()
                 yield
+                self._left.free()
         finally:
             self._gone.clear()
 
@@ -362,9 +364,8 @@ def _in_memory(slot: _Slot) -> bool:
 
 
 def _bytes(slot: _Slot) -> int:
-    if not _in_memory(slot):
-        return 0
-    return (slot.weights or 0) + (0 if slot.llm is None else cache_bytes(slot.llm))
+    cache = 0 if slot.llm is None else cache_bytes(slot.llm)
+    return (slot.weights or 0) + cache if _in_memory(slot) else 0
 
 
 def _checked(id_: object, given: Any) -> ModelSpec:

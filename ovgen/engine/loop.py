@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.block_pool import BlockPool
+from ovgen.engine.leftovers import Leftovers
 from ovgen.engine.limits import block_limit, checked_ids, length_limit
-from ovgen.engine.lock import Lock
 from ovgen.engine.request import Request, TextStream, make_request
 from ovgen.engine.results import commit
 from ovgen.engine.scheduler import Plan, Scheduler
@@ -53,7 +54,8 @@ class Engine:
         self.config = config
         self.max_model_len = max_model_len
         self.eos_token_ids = eos_token_ids
-        self.lock = Lock(self._free)
+        self.lock = threading.RLock()
+        self._left = Leftovers(self.lock, self._free)
         self.scheduler = Scheduler(config)
         self._spare = spare
         self._sampler = Sampler()
@@ -117,7 +119,7 @@ class Engine:
 
     def leave(self, left: Request | KVSequence) -> None:
         """Free what a request or a session holds that nobody will go on with; finalisers may call this at any time."""
-        self.lock.leave(left)
+        self._left.leave(left)
 
     def _free(self, left: Request | KVSequence) -> None:
         self._forget(left) if isinstance(left, Request) else self.release(left)
@@ -213,10 +215,10 @@ class Engine:
             raise ValueError(f"{len(tokens)} tokens are more than the context of {self.max_model_len}")
         with self.lock:
             self.drain()
-            self._make_room(sequence, len(tokens))
-            sequence.computed = len(tokens)
-            self._computed.add(sequence)
             try:
+                self._make_room(sequence, len(tokens))
+                sequence.computed = len(tokens)
+                self._computed.add(sequence)
                 self.runner.import_cache(sequence.number, sequence.blocks, data, len(tokens))
             except BaseException:
                 self.release(sequence)
@@ -265,6 +267,7 @@ class Engine:
         with self.lock:
             if self._busy:
                 raise RequestError("a logits processor cannot run the model that it is called from")
+            self._left.free()
             self._busy = True
             try:
                 yield
@@ -273,6 +276,7 @@ class Engine:
                 raise
             finally:
                 self._busy = False
+            self._left.free()
 
     def _launch(self) -> None:
         """Start steps until the device has as many as it takes, or nothing is left to compute for now."""

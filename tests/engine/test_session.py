@@ -107,3 +107,11 @@ def test_a_file_of_another_model_or_a_damaged_one_is_refused(tmp_path: Any) -> N
         with pytest.raises(CacheFileError, match="damaged"):
             Session.load(engine, lambda: "one", path)
     assert engine.pool.used == len(session._sequence.blocks)
+
+
+def test_a_saved_session_that_finds_no_memory_takes_no_blocks() -> None:
+    engine = make_engine()
+    fake(engine).fail["resize"] = CacheFullError("no memory")
+    with pytest.raises(CacheFullError, match="no memory"):
+        engine.adopt([1, 2, 3, 4, 5], [])
+    assert engine.pool.used == 0
