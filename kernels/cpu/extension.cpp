@@ -1,0 +1,179 @@
+// The OpenVINO operations. They are evaluated by the CPU plugin, in its own threads; constants are not copied there.
+#include <openvino/core/extension.hpp>
+#include <openvino/core/op_extension.hpp>
+#include <openvino/op/op.hpp>
+
+#include <string>
+#include <vector>
+
+#include "api.h"
+#include "dispatch.h"
+#include "linear.h"
+
+namespace ovgen {
+namespace {
+
+constexpr const char* kActivations[] = {"none", "relu", "gelu_tanh", "gelu_erf", "silu"};  // in the order of Activation
+
+// What both operations are told about the packed matrix that is their second input.
+class Packed : public ov::op::Op {
+public:
+    using Op::Op;
+
+    bool visit_attributes(ov::AttributeVisitor& visitor) override {
+        visitor.on_attribute("bits", bits_);
+        visitor.on_attribute("columns", columns_);
+        visitor.on_attribute("group", group_);
+        visitor.on_attribute("rows", rows_);
+        visitor.on_attribute("zero_points", zero_points_);
+        visitor.on_attribute("bias", bias_);
+        visitor.on_attribute("gated", gated_);
+        visitor.on_attribute("activation", activation_);
+        return true;
+    }
+
+    bool has_evaluate() const override { return true; }
+
+protected:
+    // Read the attributes, and hold the packed matrix against them.
+    void settle() {
+        const auto count = static_cast<int64_t>(rows_.size());
+        OPENVINO_ASSERT((bits_ == 4 || bits_ == 8) && columns_ > 0 && group_ > 0 && columns_ % group_ == 0 &&
+                            count >= 1 && count <= kMostProjections,
+                        "ovgen: attributes of a compressed matrix that cannot be");
+        OPENVINO_ASSERT(!gated_ || (count == 2 && rows_[0] == rows_[1]), "ovgen: a gate takes two projections of a size");
+        shape_ = {};
+        shape_.columns = columns_;
+        shape_.group = group_;
+        for (int64_t i = 0; i < count; i++) shape_.rows[i] = rows_[i];
+        shape_.bits = static_cast<int32_t>(bits_);
+        shape_.zero_points = zero_points_;
+        shape_.bias = bias_;
+        shape_.gated = gated_;
+        shape_.activation = -1;
+        for (int32_t i = 0; i < 5; i++) {
+            if (activation_ == kActivations[i]) shape_.activation = i;
+        }
+        OPENVINO_ASSERT(shape_.activation >= 0, "ovgen: no activation ", activation_);
+        OPENVINO_ASSERT(get_input_element_type(1) == ov::element::u8 &&
+                            get_input_partial_shape(1).compatible(ov::PartialShape{Layout(shape_).bytes}),
+                        "ovgen: a packed matrix of another size than its attributes say");
+    }
+
+    void copy_attributes(const Packed& other) {
+        bits_ = other.bits_;
+        columns_ = other.columns_;
+        group_ = other.group_;
+        rows_ = other.rows_;
+        zero_points_ = other.zero_points_;
+        bias_ = other.bias_;
+        gated_ = other.gated_;
+        activation_ = other.activation_;
+    }
+
+    OvgenShape shape_{};
+
+private:
+    int64_t bits_ = 8, columns_ = 0, group_ = 0;
+    std::vector<int64_t> rows_;
+    bool zero_points_ = false, bias_ = false, gated_ = false;
+    std::string activation_ = "none";
+};
+
+// x (..., columns) float32 -> (..., rows) float32 for each projection, or one result if gated.
+class CompressedLinear : public Packed {
+public:
+    OPENVINO_OP("CompressedLinear", "ovgen");
+    CompressedLinear() = default;
+    CompressedLinear(const ov::OutputVector& inputs, const CompressedLinear& other) : Packed(inputs) {
+        copy_attributes(other);
+        constructor_validate_and_infer_types();
+    }
+
+    void validate_and_infer_types() override {
+        settle();
+        ov::PartialShape shape = get_input_partial_shape(0);
+        OPENVINO_ASSERT(get_input_element_type(0).compatible(ov::element::f32), "ovgen: activations must be float32");
+        if (shape.rank().is_static()) {
+            OPENVINO_ASSERT(shape.size() > 0 && shape[shape.size() - 1].compatible(shape_.columns),
+                            "ovgen: activations of another length than the matrix");
+        }
+        for (size_t i = 0; i < results(); i++) {
+            if (shape.rank().is_static()) shape[shape.size() - 1] = shape_.rows[i];
+            set_output_type(i, ov::element::f32, shape);
+        }
+    }
+
+    std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
+        return std::make_shared<CompressedLinear>(inputs, *this);
+    }
+
+    bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        ov::Shape shape = inputs[0].get_shape();
+        float* at[kMostProjections] = {};
+        for (size_t i = 0; i < results(); i++) {
+            shape.back() = shape_.rows[i];
+            outputs[i].set_shape(shape);
+            at[i] = outputs[i].data<float>();
+        }
+        const auto tokens = static_cast<int64_t>(inputs[0].get_size()) / shape_.columns;
+        linear(current_kernels(), shape_, inputs[1].data<const uint8_t>(), inputs[0].data<const float>(), tokens, at, 0);
+        return true;
+    }
+
+private:
+    size_t results() const {
+        size_t count = 0;
+        while (count < kMostProjections && shape_.rows[count] != 0) count++;
+        return shape_.gated ? 1 : count;
+    }
+};
+
+// Rows of the matrix: ids (...) int32 or int64 -> (..., columns) float32.
+class CompressedEmbedding : public Packed {
+public:
+    OPENVINO_OP("CompressedEmbedding", "ovgen");
+    CompressedEmbedding() = default;
+    CompressedEmbedding(const ov::OutputVector& inputs, const CompressedEmbedding& other) : Packed(inputs) {
+        copy_attributes(other);
+        constructor_validate_and_infer_types();
+    }
+
+    void validate_and_infer_types() override {
+        settle();
+        const ov::element::Type type = get_input_element_type(0);
+        OPENVINO_ASSERT(type == ov::element::i64 || type == ov::element::i32, "ovgen: ids must be int32 or int64");
+        ov::PartialShape shape = get_input_partial_shape(0);
+        if (shape.rank().is_static()) shape.push_back(shape_.columns);
+        set_output_type(0, ov::element::f32, shape);
+    }
+
+    std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
+        return std::make_shared<CompressedEmbedding>(inputs, *this);
+    }
+
+    bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        ov::Shape shape = inputs[0].get_shape();
+        shape.push_back(shape_.columns);
+        outputs[0].set_shape(shape);
+        const auto count = static_cast<int64_t>(inputs[0].get_size());
+        const auto* packed = inputs[1].data<const uint8_t>();
+        auto* out = outputs[0].data<float>();
+        if (inputs[0].get_element_type() == ov::element::i64) {
+            ovgen_embedding(&shape_, packed, inputs[0].data<const int64_t>(), count, out);
+        } else {
+            const auto* ids = inputs[0].data<const int32_t>();
+            const std::vector<int64_t> wide(ids, ids + count);
+            ovgen_embedding(&shape_, packed, wide.data(), count, out);
+        }
+        return true;
+    }
+};
+
+}  // namespace
+}  // namespace ovgen
+
+OPENVINO_CREATE_EXTENSIONS(std::vector<ov::Extension::Ptr>({
+    std::make_shared<ov::OpExtension<ovgen::CompressedLinear>>(),
+    std::make_shared<ov::OpExtension<ovgen::CompressedEmbedding>>(),
+}));

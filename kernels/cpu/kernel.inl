@@ -1,0 +1,163 @@
+// The kernels, for whichever instruction set the including source has defined as `Set`:
+//
+//     Ints, Floats            eight int32, eight float, a row to a lane
+//     Weights<Bits>           what is kept in registers of a part of a block, and of how many columns (`kColumns`)
+//     dot(weights, a, sum)    sum + the products with these columns of a token's codes, exactly
+//
+// Everything here is in an unnamed namespace, and no header with functions of its own is included: what is compiled
+// for one instruction set must not be taken by the linker for another.
+
+inline void quantise_piece(const float* x, int64_t count, int64_t padded, int8_t* codes, int64_t stride, float* scale,
+                           float* sum) {
+    int32_t bits[kPiece];
+    std::memcpy(bits, x, count * 4);
+    int32_t top = 0;  // floats of one sign are ordered as their bits are, NaN above all
+    for (int64_t i = 0; i < count; i++) {
+        const int32_t magnitude = bits[i] & 0x7fffffff;
+        top = magnitude > top ? magnitude : top;
+    }
+    float most;
+    std::memcpy(&most, &top, 4);
+    const bool finite = top < 0x7f800000;
+    const bool zero = !finite || most < 1e-36f;
+    const float inverse = zero ? 0.0f : 127.0f / most;
+    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, half to even
+    int32_t rounded[kPiece] = {};
+    int32_t total = 0;
+    if (!zero) {
+        for (int64_t i = 0; i < count; i++) {
+            rounded[i] = static_cast<int32_t>((x[i] * inverse + shifter) - shifter);
+            total += rounded[i];
+        }
+    }
+    for (int64_t i = 0; i < padded; i += kBlock, codes += stride) {
+        for (int64_t j = 0; j < kBlock; j++) codes[j] = static_cast<int8_t>(rounded[i + j]);
+    }
+    *scale = finite ? (zero ? 0.0f : most / 127.0f) : __builtin_nanf("");
+    *sum = static_cast<float>(total);
+}
+
+void quantise(const OvgenShape& shape, const Layout& layout, const float* x, int64_t token, const Tile& tile) {
+    int8_t* codes = tile.codes + token * kBlock;
+    int64_t at = token;  // of the piece's numbers
+    for (int64_t group = 0; group < layout.groups; group++) {
+        for (int64_t done = 0; done < shape.group; done += kPiece, at += tile.tokens) {
+            const int64_t count = shape.group - done < kPiece ? shape.group - done : kPiece;
+            const int64_t padded = up(count, kBlock);
+            quantise_piece(x, count, padded, codes, tile.tokens * kBlock, tile.scales + at, tile.sums + at);
+            x += count;
+            codes += padded * tile.tokens;
+        }
+    }
+}
+
+enum class Zero { kNone, kEight, kStored };
+
+// One panel times the tokens of a tile, in `sums` (tokens, 8). `Tokens` is their number, so that loops over them are
+// unrolled and sums stay in registers, or 0 for any number. The result of a token is the same either way.
+template <int Bits, Zero Kind, int Tokens>
+inline __attribute__((always_inline)) void panel(const Layout& layout, const uint8_t* codes, const uint16_t* scales,
+                                                 const uint16_t* zeros, const Tile& tile, float* sums) {
+    using Part = Set::Weights<Bits>;
+    const int64_t tokens = Tokens ? Tokens : tile.tokens;
+    Set::Floats y[Tokens ? Tokens : kTile];
+    Set::Ints dots[Tokens ? Tokens : kTile];
+    const int8_t* a = tile.codes;
+    int64_t at = 0;  // of the piece's numbers
+    for (int64_t m = 0; m < tokens; m++) y[m] = Set::floats(0.0f);
+    for (int64_t group = 0; group < layout.groups; group++, scales += kPanel, zeros += kPanel) {
+        const Set::Floats scale = Set::halves(scales);
+        Set::Floats zero = Kind == Zero::kStored ? Set::halves(zeros) : Set::floats(8.0f);
+        if (Kind == Zero::kStored && Bits == 8) zero = Set::sum(zero, Set::floats(-128.0f));  // codes are signed
+        int64_t left = layout.blocks_per_group;
+        for (int64_t piece = 0; piece < layout.pieces_per_group; piece++, at += tokens) {
+            for (int64_t m = 0; m < tokens; m++) dots[m] = Set::no_ints();
+            const int64_t blocks = left < kPiece / kBlock ? left : kPiece / kBlock;
+            left -= blocks;
+            for (int64_t block = 0; block < blocks; block++, a += tokens * kBlock) {
+                for (int64_t column = 0; column < kBlock; column += Part::kColumns) {
+                    const Part weights(codes);
+                    codes += Part::kColumns * kPanel * Bits / 8;
+                    const int8_t* b = a + column;
+                    for (int64_t m = 0; m < tokens; m++, b += kBlock) dots[m] = Set::dot(weights, b, dots[m]);
+                }
+            }
+            for (int64_t m = 0; m < tokens; m++) {
+                Set::Floats dot = Set::floats(dots[m]);
+                if (Kind != Zero::kNone) dot = Set::subtract_product(dot, zero, Set::floats(tile.sums[at + m]));
+                y[m] = Set::add_product(y[m], Set::product(scale, Set::floats(tile.scales[at + m])), dot);
+            }
+        }
+    }
+    for (int64_t m = 0; m < tokens; m++) Set::store(sums + m * kPanel, y[m]);
+}
+
+template <int Bits, Zero Kind>
+void panel_of_any(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t index, const Tile& tile,
+                  float* sums) {
+    const uint8_t* codes = packed + index * layout.blocks * layout.block_bytes;
+    const int64_t numbers = index * layout.groups * kPanel;
+    const uint16_t* scales = reinterpret_cast<const uint16_t*>(packed + layout.scales) + numbers;
+    const uint16_t* zeros = reinterpret_cast<const uint16_t*>(packed + layout.zeros) + numbers;
+    switch (tile.tokens) {
+        case 1: panel<Bits, Kind, 1>(layout, codes, scales, zeros, tile, sums); break;
+        case 2: panel<Bits, Kind, 2>(layout, codes, scales, zeros, tile, sums); break;
+        case 3: panel<Bits, Kind, 3>(layout, codes, scales, zeros, tile, sums); break;
+        case 4: panel<Bits, Kind, 4>(layout, codes, scales, zeros, tile, sums); break;
+        default: panel<Bits, Kind, 0>(layout, codes, scales, zeros, tile, sums);
+    }
+    if (shape.bias) {
+        const float* bias = reinterpret_cast<const float*>(packed + layout.biases) + index * kPanel;
+        for (int64_t m = 0; m < tile.tokens; m++) {
+            for (int64_t row = 0; row < kPanel; row++) sums[m * kPanel + row] += bias[row];
+        }
+    }
+}
+
+using Panel = void (*)(const OvgenShape&, const Layout&, const uint8_t*, int64_t, const Tile&, float*);
+
+inline Panel panel_for(const OvgenShape& shape) {
+    if (shape.bits == 4) return shape.zero_points ? panel_of_any<4, Zero::kStored> : panel_of_any<4, Zero::kEight>;
+    return shape.zero_points ? panel_of_any<8, Zero::kStored> : panel_of_any<8, Zero::kNone>;
+}
+
+// Write `rows` of the eight results of each token to `out`, whose rows are `stride` long.
+inline void write(const float* results, int64_t tokens, int64_t rows, float* out, int64_t stride) {
+    for (int64_t m = 0; m < tokens; m++) {
+        if (rows == kPanel) {
+            std::memcpy(out + m * stride, results + m * kPanel, kPanel * 4);
+        } else {
+            std::memcpy(out + m * stride, results + m * kPanel, rows * 4);
+        }
+    }
+}
+
+void multiply(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const Tile& tile, int64_t begin,
+              int64_t end, float* const* outputs) {
+    const Panel compute = panel_for(shape);
+    alignas(64) float sums[2][kTile * kPanel];
+    if (shape.gated) {  // an even number of panels, first and second in turn
+        for (int64_t index = begin; index < end; index += 2) {
+            compute(shape, layout, packed, index, tile, sums[0]);
+            compute(shape, layout, packed, index + 1, tile, sums[1]);
+            activate(shape.activation, sums[0], tile.tokens * kPanel);
+            for (int64_t i = 0; i < tile.tokens * kPanel; i++) sums[0][i] *= sums[1][i];
+            const int64_t row = index / 2 * kPanel;
+            const int64_t rows = shape.rows[0] - row < kPanel ? shape.rows[0] - row : kPanel;
+            write(sums[0], tile.tokens, rows, outputs[0] + row, shape.rows[0]);
+        }
+        return;
+    }
+    int64_t first = 0;  // panel of the projection
+    for (int64_t projection = 0; projection < kMostProjections && first < end; projection++) {
+        const int64_t size = shape.rows[projection];
+        const int64_t last = first + up(size, kPanel) / kPanel;
+        for (int64_t index = begin < first ? first : begin; index < last && index < end; index++) {
+            compute(shape, layout, packed, index, tile, sums[0]);
+            activate(shape.activation, sums[0], tile.tokens * kPanel);
+            const int64_t row = (index - first) * kPanel;
+            write(sums[0], tile.tokens, size - row < kPanel ? size - row : kPanel, outputs[projection] + row, size);
+        }
+        first = last;
+    }
+}

@@ -1,0 +1,123 @@
+// From OpenVINO's order to that of the kernels, and back for lookups.
+#include <tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "api.h"
+#include "half.h"
+
+namespace ovgen {
+namespace {
+
+enum Dtype : int32_t { kU8, kI8, kU4, kI4 };
+
+// Where panel `i` of a projection is among all.
+int64_t place(const OvgenShape& shape, int64_t projection, int64_t i) {
+    if (shape.gated) return 2 * i + projection;
+    for (int64_t before = 0; before < projection; before++) i += up(shape.rows[before], kPanel) / kPanel;
+    return i;
+}
+
+// Code of a column as the kernels know it: unsigned in 4 bits, signed in 8.
+inline uint8_t code(const uint8_t* row, int64_t column, int32_t dtype) {
+    switch (dtype) {
+        case kU8: return row[column] ^ 0x80;
+        case kI8: return row[column];
+        default: {
+            const uint8_t half = column % 2 ? row[column / 2] >> 4 : row[column / 2] & 15;
+            return dtype == kI4 ? half ^ 8 : half;
+        }
+    }
+}
+
+// Call visit(block, column in the block, column of the matrix) for every column.
+template <class Visit>
+inline void columns(const OvgenShape& shape, const Layout& layout, const Visit& visit) {
+    for (int64_t group = 0; group < layout.groups; group++) {
+        for (int64_t i = 0; i < shape.group; i++) {
+            visit(group * layout.blocks_per_group + i / kBlock, i % kBlock, group * shape.group + i);
+        }
+    }
+}
+
+// Byte of a column of a row within a block; in 4 bits, the second of four columns each lie in the upper half.
+inline int64_t byte_of(int32_t bits, int64_t row, int64_t column) {
+    return bits == 4 ? column / 8 * 32 + row * 4 + column % 4 : column / 4 * 32 + row * 4 + column % 4;
+}
+
+void pack_row(const OvgenShape& shape, const Layout& layout, const uint8_t* codes, int32_t dtype, int64_t row,
+              uint8_t* panel) {
+    columns(shape, layout, [&](int64_t block, int64_t in_block, int64_t column) {
+        const uint8_t value = code(codes, column, dtype);
+        uint8_t& byte = panel[block * layout.block_bytes + byte_of(shape.bits, row, in_block)];
+        if (shape.bits == 8) {
+            byte = value;
+        } else {
+            byte |= in_block % 8 < 4 ? value : value << 4;
+        }
+    });
+}
+
+}  // namespace
+}  // namespace ovgen
+
+using namespace ovgen;
+
+int64_t ovgen_packed_bytes(const OvgenShape* shape) { return Layout(*shape).bytes; }
+
+void ovgen_pack(const OvgenShape* shape, int32_t projection, const uint8_t* codes, int32_t dtype, const uint16_t* scale,
+                const uint8_t* zero_u8, const uint16_t* zero_f16, const float* bias, uint8_t* packed) {
+    const Layout layout(*shape);
+    const int64_t row_bytes = shape->bits == 4 ? shape->columns / 2 : shape->columns;
+    const int64_t rows = shape->rows[projection];
+    auto* scales = reinterpret_cast<uint16_t*>(packed + layout.scales);
+    auto* zeros = reinterpret_cast<uint16_t*>(packed + layout.zeros);
+    auto* biases = reinterpret_cast<float*>(packed + layout.biases);
+    tbb::parallel_for(int64_t(0), up(rows, kPanel) / kPanel, [&](int64_t i) {
+        const int64_t panel = place(*shape, projection, i);
+        for (int64_t row = i * kPanel; row < std::min(rows, (i + 1) * kPanel); row++) {
+            const int64_t lane = row % kPanel;
+            pack_row(*shape, layout, codes + row * row_bytes, dtype, lane,
+                     packed + panel * layout.blocks * layout.block_bytes);
+            for (int64_t group = 0; group < layout.groups; group++) {
+                const int64_t from = row * layout.groups + group, to = (panel * layout.groups + group) * kPanel + lane;
+                scales[to] = scale[from];
+                if (!shape->zero_points) continue;
+                float zero = zero_u8 ? zero_u8[from] : zero_f16 ? half_to_float(zero_f16[from]) : 0.0f;
+                if (dtype == kI8) zero += 128;
+                if (dtype == kI4) zero += 8;
+                zeros[to] = float_to_half(zero);
+            }
+            if (shape->bias && bias) biases[panel * kPanel + lane] = bias[row];
+        }
+    });
+}
+
+void ovgen_embedding(const OvgenShape* shape, const uint8_t* packed, const int64_t* ids, int64_t count, float* out) {
+    const Layout layout(*shape);
+    const auto* scales = reinterpret_cast<const uint16_t*>(packed + layout.scales);
+    const auto* zeros = reinterpret_cast<const uint16_t*>(packed + layout.zeros);
+    const int64_t rows = shape->rows[0];
+    for (int64_t i = 0; i < count; i++, out += shape->columns) {
+        const int64_t id = std::clamp<int64_t>(ids[i] < 0 ? ids[i] + rows : ids[i], 0, rows - 1);
+        const int64_t panel = place(*shape, 0, id / kPanel), row = id % kPanel;
+        const uint8_t* codes = packed + panel * layout.blocks * layout.block_bytes;
+        for (int64_t group = 0; group < layout.groups; group++) {
+            const int64_t at = (panel * layout.groups + group) * kPanel + row;
+            const float scale = half_to_float(scales[at]);
+            const float unsigned_zero = shape->zero_points ? half_to_float(zeros[at]) : shape->bits == 4 ? 8.0f : 128.0f;
+            const float zero = shape->bits == 4 ? unsigned_zero : unsigned_zero - 128.0f;
+            float* y = out + group * shape->group;
+            const uint8_t* first = codes + group * layout.blocks_per_group * layout.block_bytes;
+            for (int64_t column = 0; column < shape->group; column++) {
+                const uint8_t byte = first[column / kBlock * layout.block_bytes +
+                                           byte_of(shape->bits, row, column % kBlock)];
+                const int value = shape->bits == 8        ? static_cast<int8_t>(byte)
+                                  : column % kBlock % 8 < 4 ? byte & 15
+                                                            : byte >> 4;
+                y[column] = (static_cast<float>(value) - zero) * scale;
+            }
+        }
+    }
+}

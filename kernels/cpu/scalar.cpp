@@ -1,0 +1,93 @@
+// For every CPU, and what the others are compared with.
+#include <cstring>
+
+#include "half.h"
+#include "kernels.h"
+
+namespace ovgen {
+namespace {
+
+struct Set {
+    struct Ints {
+        int32_t lane[kPanel];
+    };
+    struct Floats {
+        float lane[kPanel];
+    };
+    template <int Bits>
+    struct Weights;
+
+    template <class F>
+    static Floats each(F value) {
+        Floats y;
+        for (int row = 0; row < kPanel; row++) y.lane[row] = value(row);
+        return y;
+    }
+    static Ints no_ints() { return {}; }
+    static Floats floats(float value) {
+        return each([&](int) { return value; });
+    }
+    static Floats floats(const Ints& values) {
+        return each([&](int row) { return static_cast<float>(values.lane[row]); });
+    }
+    static Floats halves(const uint16_t* at) {
+        return each([&](int row) { return half_to_float(at[row]); });
+    }
+    static Floats sum(const Floats& a, const Floats& b) {
+        return each([&](int row) { return a.lane[row] + b.lane[row]; });
+    }
+    static Floats product(const Floats& a, const Floats& b) {
+        return each([&](int row) { return a.lane[row] * b.lane[row]; });
+    }
+    static Floats add_product(const Floats& y, const Floats& a, const Floats& b) {
+        return each([&](int row) { return y.lane[row] + a.lane[row] * b.lane[row]; });
+    }
+    static Floats subtract_product(const Floats& y, const Floats& a, const Floats& b) {
+        return each([&](int row) { return y.lane[row] - a.lane[row] * b.lane[row]; });
+    }
+    static void store(float* at, const Floats& values) { std::memcpy(at, values.lane, sizeof values.lane); }
+
+    template <int Bits>
+    static Ints dot(const Weights<Bits>& w, const int8_t* a, Ints sum) {
+        for (int column = 0; column < w.kColumns; column++) {
+            for (int row = 0; row < kPanel; row++) sum.lane[row] += w.codes[column][row] * a[column];
+        }
+        return sum;
+    }
+};
+
+template <>
+struct Set::Weights<4> {
+    static constexpr int64_t kColumns = 8;
+    explicit Weights(const uint8_t* at) {
+        for (int column = 0; column < kColumns; column++) {
+            for (int row = 0; row < kPanel; row++) {
+                const uint8_t both = at[4 * row + column % 4];
+                codes[column][row] = column < 4 ? both & 15 : both >> 4;
+            }
+        }
+    }
+    int16_t codes[kColumns][kPanel];
+};
+
+template <>
+struct Set::Weights<8> {
+    static constexpr int64_t kColumns = 4;
+    explicit Weights(const uint8_t* at) {
+        for (int column = 0; column < kColumns; column++) {
+            for (int row = 0; row < kPanel; row++) codes[column][row] = static_cast<int8_t>(at[4 * row + column]);
+        }
+    }
+    int16_t codes[kColumns][kPanel];
+};
+
+#include "activations.inl"
+#include "kernel.inl"
+
+constexpr Kernels kKernels{quantise, multiply};
+
+}  // namespace
+
+const Kernels* scalar_kernels() { return &kKernels; }
+
+}  // namespace ovgen
