@@ -1,40 +1,38 @@
 // The kernels, for whichever instruction set the including source has defined as `Set`:
 //
-//     Ints, Floats            eight int32, eight float, a row to a lane
+//     Ints, Floats            eight int32, eight float, a row to a lane; what is done with them
+//     quantise_block(...)     round 32 activations to codes, half to even, and add these to totals
 //     Weights<Bits>           what is kept in registers of a part of a block, and of how many columns (`kColumns`)
 //     dot(weights, a, sum)    sum + the products with these columns of a token's codes, exactly
 //
 // Everything here is in an unnamed namespace, and no header with functions of its own is included: what is compiled
 // for one instruction set must not be taken by the linker for another.
 
-inline void quantise_piece(const float* x, int64_t count, int64_t padded, int8_t* codes, int64_t stride, float* scale,
-                           float* sum) {
-    int32_t bits[kPiece];
-    std::memcpy(bits, x, count * 4);
-    int32_t top = 0;  // floats of one sign are ordered as their bits are, NaN above all
-    for (int64_t i = 0; i < count; i++) {
-        const int32_t magnitude = bits[i] & 0x7fffffff;
-        top = magnitude > top ? magnitude : top;
+inline void quantise_piece(const float* x, int64_t count, int8_t* codes, int64_t stride, float* scale, float* sum) {
+    float filled[kPiece];
+    const int64_t padded = up(count, kBlock);
+    if (padded != count) {
+        std::memcpy(filled, x, count * 4);
+        for (int64_t i = count; i < padded; i++) filled[i] = 0.0f;
+        x = filled;
     }
+    Set::Ints tops = Set::no_ints();  // floats of one sign are ordered as their bits are, NaN above all
+    for (int64_t i = 0; i < padded; i += kPanel) tops = Set::larger_magnitudes(tops, x + i);
+    const int32_t top = Set::largest(tops);
     float most;
     std::memcpy(&most, &top, 4);
     const bool finite = top < 0x7f800000;
     const bool zero = !finite || most < 1e-36f;
-    const float inverse = zero ? 0.0f : 127.0f / most;
-    const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, half to even
-    int32_t rounded[kPiece] = {};
-    int32_t total = 0;
-    if (!zero) {
-        for (int64_t i = 0; i < count; i++) {
-            rounded[i] = static_cast<int32_t>((x[i] * inverse + shifter) - shifter);
-            total += rounded[i];
+    Set::Ints totals = Set::no_ints();
+    for (int64_t i = 0; i < padded; i += kBlock, codes += stride) {
+        if (zero) {
+            std::memset(codes, 0, kBlock);
+        } else {
+            totals = Set::quantise_block(x + i, 127.0f / most, codes, totals);
         }
     }
-    for (int64_t i = 0; i < padded; i += kBlock, codes += stride) {
-        for (int64_t j = 0; j < kBlock; j++) codes[j] = static_cast<int8_t>(rounded[i + j]);
-    }
     *scale = finite ? (zero ? 0.0f : most / 127.0f) : __builtin_nanf("");
-    *sum = static_cast<float>(total);
+    *sum = static_cast<float>(Set::total(totals));
 }
 
 void quantise(const OvgenShape& shape, const Layout& layout, const float* x, int64_t token, const Tile& tile) {
@@ -43,10 +41,9 @@ void quantise(const OvgenShape& shape, const Layout& layout, const float* x, int
     for (int64_t group = 0; group < layout.groups; group++) {
         for (int64_t done = 0; done < shape.group; done += kPiece, at += tile.tokens) {
             const int64_t count = shape.group - done < kPiece ? shape.group - done : kPiece;
-            const int64_t padded = up(count, kBlock);
-            quantise_piece(x, count, padded, codes, tile.tokens * kBlock, tile.scales + at, tile.sums + at);
+            quantise_piece(x, count, codes, tile.tokens * kBlock, tile.scales + at, tile.sums + at);
             x += count;
-            codes += padded * tile.tokens;
+            codes += up(count, kBlock) * tile.tokens;
         }
     }
 }

@@ -45,6 +45,34 @@ struct Set {
     static Floats subtract_product(const Floats& y, const Floats& a, const Floats& b) {
         return each([&](int row) { return y.lane[row] - a.lane[row] * b.lane[row]; });
     }
+    static Ints larger_magnitudes(Ints tops, const float* x) {
+        for (int i = 0; i < kPanel; i++) {
+            int32_t bits;
+            std::memcpy(&bits, x + i, 4);
+            const int32_t magnitude = bits & 0x7fffffff;
+            tops.lane[i] = magnitude > tops.lane[i] ? magnitude : tops.lane[i];
+        }
+        return tops;
+    }
+    static int32_t largest(const Ints& values) {
+        int32_t y = values.lane[0];
+        for (int32_t value : values.lane) y = value > y ? value : y;
+        return y;
+    }
+    static int32_t total(const Ints& values) {
+        int32_t y = 0;
+        for (int32_t value : values.lane) y += value;
+        return y;
+    }
+    static Ints quantise_block(const float* x, float inverse, int8_t* codes, Ints totals) {
+        const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+        for (int i = 0; i < kBlock; i++) {
+            const int32_t code = static_cast<int32_t>((x[i] * inverse + shifter) - shifter);
+            totals.lane[i % kPanel] += code;
+            codes[i] = static_cast<int8_t>(code);
+        }
+        return totals;
+    }
     static void store(float* at, const Floats& values) { std::memcpy(at, values.lane, sizeof values.lane); }
 
     template <int Bits>

@@ -41,6 +41,34 @@ struct X86 {
     static Floats add_product(Floats y, Floats a, Floats b) { return _mm256_fmadd_ps(a, b, y); }
     static Floats subtract_product(Floats y, Floats a, Floats b) { return _mm256_fnmadd_ps(a, b, y); }
     static void store(float* at, Floats values) { _mm256_storeu_ps(at, values); }
+
+    static Ints larger_magnitudes(Ints tops, const float* x) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        return _mm256_max_epi32(tops, _mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+    }
+    static int32_t largest(Ints values) {
+        __m128i y = _mm_max_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
+        y = _mm_max_epi32(y, _mm_shuffle_epi32(y, 0x4e));
+        return _mm_cvtsi128_si32(_mm_max_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
+    }
+    static int32_t total(Ints values) {
+        __m128i y = _mm_add_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));
+        y = _mm_add_epi32(y, _mm_shuffle_epi32(y, 0x4e));
+        return _mm_cvtsi128_si32(_mm_add_epi32(y, _mm_shuffle_epi32(y, 0xb1)));
+    }
+    static Ints quantise_block(const float* x, float inverse, int8_t* codes, Ints totals) {
+        const __m256 factor = _mm256_set1_ps(inverse);
+        __m256i parts[4];
+        for (int i = 0; i < 4; i++) {
+            parts[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), factor));
+            totals = _mm256_add_epi32(totals, parts[i]);
+        }
+        const __m256i low = _mm256_packs_epi32(parts[0], parts[1]), high = _mm256_packs_epi32(parts[2], parts[3]);
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing works within halves
+        const __m256i packed = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), packed);
+        return totals;
+    }
 };
 
 // A block of 4-bit codes, taken apart: 32 columns of eight rows.

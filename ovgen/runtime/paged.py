@@ -23,8 +23,8 @@ __all__ = ["PagedRunner"]
 _log = logging.getLogger("ovgen")
 
 
-class _Lane:
-    """An infer request with its own inputs and outputs, so that two steps can be in flight."""
+class _Graph:
+    """An infer request and its input buffers."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self.request = compiled.create_infer_request()
@@ -44,6 +44,26 @@ class _Lane:
         self._longest[()] = longest
 
 
+class _Lane:
+    """What computes one step at a time; with two of them, two steps can be in flight.
+
+    Attributes:
+        graphs: for any step, and, if there is one, for a single token.
+        request: that of the step in flight, or of the last one.
+    """
+
+    def __init__(self, compiled: Sequence[ov.CompiledModel]) -> None:
+        self.graphs = [_Graph(each) for each in compiled]
+        self.request = self.graphs[0].request
+
+    def write(self, values: Mapping[str, Sequence[int]], longest: int) -> None:
+        """Make these the inputs of the next inference."""
+        single = len(values["input_ids"]) == 1 and len(values[ROWS_INPUT]) == 1
+        graph = self.graphs[-1 if single else 0]
+        graph.write(values, longest)
+        self.request = graph.request
+
+
 class PagedRunner:
     """Runs what `ovgen.graph.passes.to_paged` made. A `Runner`.
 
@@ -51,6 +71,8 @@ class PagedRunner:
         model: the paged form.
         device: compiles and runs it.
         config: OpenVINO properties.
+        single: the same for steps of a single token, which take less time in a graph of fixed shapes. It should share
+            its weights with ``model``.
         depth: steps in flight, each with an infer request of its own. None: two on a GPU, not tried there; one
             elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
             longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
@@ -63,13 +85,22 @@ class PagedRunner:
     form = "paged"
     slots: int | None = None
 
-    def __init__(self, model: ov.Model, device: str, config: Mapping[str, Any], depth: int | None = None) -> None:
+    def __init__(
+        self,
+        model: ov.Model,
+        device: str,
+        config: Mapping[str, Any],
+        *,
+        single: ov.Model | None = None,
+        depth: int | None = None,
+    ) -> None:
         self.device = device
-        self.compiled = compile_model(model, device, _useful(config, device))
+        compiled = [compile_model(each, device, _useful(config, device)) for each in (model, single) if each is not None]
+        self.compiled = compiled[0]
         self.depth = depth or (2 if on_gpu(self.compiled) else 1)
-        self._lanes = [_Lane(self.compiled) for _ in range(self.depth)]  # taken in turn
+        self._lanes = [_Lane(compiled) for _ in range(self.depth)]  # taken in turn
         self._started = self._finished = 0  # steps
-        requests = [lane.request for lane in self._lanes]
+        requests = [graph.request for lane in self._lanes for graph in lane.graphs]
         for request in requests:
             wait_before_freeing(self, request)
         self._cache = KVBlocks(self.compiled, device, requests)

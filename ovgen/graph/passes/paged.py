@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import openvino as ov
 
 from ovgen.graph.attention import attentions
-from ovgen.graph.passes.rows import select_rows
+from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
-__all__ = ["to_paged"]
+__all__ = ["of_single_token", "to_paged"]
 
 
 def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
@@ -37,6 +37,18 @@ def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
             _narrow(node, windows)
     select_rows(form, axis=0)
     return form
+
+
+def of_single_token(form: ov.Model) -> ov.Model:
+    """A copy of a paged form for steps of one token of one sequence, whose logits are wanted.
+
+    All shapes are fixed but those of the cache and ``block_indices``, so that a device need not infer them in each
+    step, which takes the CPU plugin longer than many a small layer.
+    """
+    copy = form.clone()
+    ones = {"input_ids": 1, "position_ids": 1, "past_lens": 1, ROWS_INPUT: 1}
+    copy.reshape({**ones, "subsequence_begins": 2, "block_indices_begins": 2})
+    return copy
 
 
 def _narrow(attention: ov.Node, windows: Mapping[str, int | None]) -> None:

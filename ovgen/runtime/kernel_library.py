@@ -1,0 +1,149 @@
+"""The native CPU kernels as a library: packing matrices, and making the operations that compute with them.
+
+The C++ is in ``kernels/cpu``; ``packed.h`` there describes the format, ``api.h`` the functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset15 as op
+from numpy.typing import NDArray
+from openvino.utils.node_factory import NodeFactory
+
+from ovgen.graph.passes.native import Projection
+from ovgen.runtime.device import core
+
+__all__ = ["KernelLibrary", "PackedMatrix"]
+
+_MOST_PROJECTIONS = 4
+_DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
+_HUGE = 2 << 20  # bytes of a huge page
+_CHUNK = 32 << 20  # bytes of memory for packed matrices that is taken at once
+
+
+class _Shape(ctypes.Structure):
+    """``OvgenShape`` of ``packed.h``."""
+
+    _fields_ = (
+        ("columns", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+        ("rows", ctypes.c_int64 * _MOST_PROJECTIONS),
+        ("bits", ctypes.c_int32),
+        ("zero_points", ctypes.c_int32),
+        ("bias", ctypes.c_int32),
+        ("gated", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedMatrix:
+    """A matrix in the order of the kernels, of one or more projections.
+
+    Attributes:
+        constant: the packed bytes, u8; it keeps their memory.
+        attributes: what the operations are told about it.
+    """
+
+    constant: ov.Node
+    attributes: dict[str, Any]
+
+
+class KernelLibrary:
+    """The library at ``path``. It implements `ovgen.graph.passes.native.NativeOps`.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.ovgen_packed_bytes.restype = ctypes.c_int64
+        self._library.ovgen_instruction_set_name.restype = ctypes.c_char_p
+        core().add_extension(str(path))  # for models that come back from CACHE_DIR
+        self._nodes = NodeFactory("opset15")
+        self._nodes.add_extension(str(path))
+        self._chunk = np.empty(0, np.uint8)
+
+    @property
+    def instruction_set(self) -> str:
+        """The one in use, such as ``avx2``."""
+        name: bytes = self._library.ovgen_instruction_set_name(self._library.ovgen_instruction_set())
+        return name.decode()
+
+    def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> PackedMatrix:
+        """Matrices of the same input, of as many bits and equal groups, in one.
+
+        Args:
+            projections: one to four. Missing biases are zeros if others have one.
+            gated: of two, the first is activated and multiplied by the second.
+        """
+        first = projections[0].weight
+        rows = [projection.weight.shape[0] for projection in projections]
+        columns = first.shape[1]
+        attributes = {
+            "bits": first.bits,
+            "columns": columns,
+            "group": columns // first.scale.shape[1],
+            "rows": rows,
+            "zero_points": first.zero_point is not None,
+            "bias": any(projection.bias is not None for projection in projections),
+            "gated": gated,
+        }
+        shape = _Shape(**{**attributes, "rows": (ctypes.c_int64 * _MOST_PROJECTIONS)(*rows)})
+        packed = self._take(self._library.ovgen_packed_bytes(ctypes.byref(shape)))
+        for number, projection in enumerate(projections):
+            self._pack(shape, number, projection, packed)
+        return PackedMatrix(op.constant(packed, shared_memory=True), attributes)
+
+    def linear(self, x: ov.Output, packed: PackedMatrix, activation: str = "none") -> list[ov.Output]:
+        """``(..., columns)`` f32 -> ``(..., rows)`` f32 for each projection, or one result if it is gated."""
+        node = self._nodes.create(
+            "CompressedLinear", [x, packed.constant.output(0)], {**packed.attributes, "activation": activation}
+        )
+        outputs: list[ov.Output] = node.outputs()
+        return outputs
+
+    def embedding(self, ids: ov.Output, packed: PackedMatrix) -> ov.Output:
+        """Rows of the matrix: ``(...)`` int -> ``(..., columns)`` f32."""
+        return self._nodes.create("CompressedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
+
+    def _pack(self, shape: _Shape, number: int, projection: Projection, packed: NDArray[np.uint8]) -> None:
+        weight = projection.weight
+        zeros, bias = weight.zero_point, projection.bias
+        halves = zeros is not None and zeros.dtype == np.float16
+        arrays = [  # kept until the call is over
+            weight.codes,
+            weight.scale,
+            None if halves else zeros,
+            zeros if halves else None,
+            None if bias is None else bias.astype(np.float32, copy=False),
+        ]
+        arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+        codes, *numbers = map(_pointer, arrays)
+        self._library.ovgen_pack(
+            ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed)
+        )
+
+    def _take(self, size: int) -> NDArray[np.uint8]:
+        """Zeroed memory, in huge pages where the system gives them: decoding reads all of it for every token."""
+        if size > self._chunk.size:
+            memory = mmap.mmap(-1, max(size, _CHUNK) + _HUGE)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            self._chunk = np.frombuffer(memory, np.uint8)
+            self._chunk = self._chunk[-self._chunk.ctypes.data % _HUGE :]
+        taken, self._chunk = self._chunk[:size], self._chunk[size:]
+        return taken
+
+
+def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
+    return None if array is None else ctypes.c_void_p(array.ctypes.data)
