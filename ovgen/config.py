@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 from ovgen.errors import ConfigError
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineConfig", "LogitsProcessor", "SamplingParams", "fields_set", "is_number", "nearest", "override"]
+__all__ = ["EngineConfig", "Kernels", "LogitsProcessor", "SamplingParams", "fields_set", "is_number", "nearest", "override"]
 
 LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
+
+Kernels: TypeAlias = Literal["auto", "off", "require"]
+"""``auto`` takes ovgen's own CPU kernels for compressed weights where they can be built, ``require`` nothing else."""
 
 _Config = TypeVar("_Config", "SamplingParams", "EngineConfig")
 
@@ -103,6 +106,7 @@ class EngineConfig:
     max_num_batched_tokens: int = _option(512, "most tokens in one step; longer prompts are computed in chunks")
     max_model_len: int | None = _option(None, "longest sequence, if below the model's own limit; longrope goes by it")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
+    kernels: Kernels = _option("auto", "ovgen's own CPU kernels for compressed weights: auto, off or require")
     batch_slots: int = _option(1, "static form (NPU): requests in one step")
     prefill_chunk_size: int = _option(128, "static form (NPU): tokens of a prompt that are computed at once")
     compile_ahead: bool = _option(
@@ -116,6 +120,8 @@ class EngineConfig:
         _require("max_num_batched_tokens", tokens, tokens_ok, f"at least max_num_seqs ({seqs})")
         length_ok = length is None or (_is_int(length) and length >= 1)
         _require("max_model_len", length, length_ok, "a whole number of at least 1, or None")
+        choices = get_args(Kernels)
+        _require("kernels", self.kernels, self.kernels in choices, f"one of {', '.join(choices)}")
         for name in ("batch_slots", "prefill_chunk_size"):
             value = getattr(self, name)
             _require(name, value, _is_int(value) and value >= 1, "a whole number of at least 1")

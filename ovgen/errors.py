@@ -8,6 +8,7 @@ __all__ = [
     "CorruptFileError",
     "DeviceError",
     "GenerationError",
+    "KernelError",
     "MissingTensorError",
     "ModelError",
     "ModelNotFoundError",
@@ -60,6 +61,10 @@ class TokenizerError(ModelError):
 
 class DeviceError(OvgenError):
     """A device is absent, refuses the model, or fails while it runs."""
+
+
+class KernelError(DeviceError):
+    """The native CPU kernels cannot be built, loaded or used."""
 
 
 class GenerationError(OvgenError):

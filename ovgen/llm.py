@@ -25,6 +25,7 @@ from ovgen.probe import try_in_child
 from ovgen.runtime.device import check_device
 from ovgen.runtime.device_list import check_sections, device_order, device_properties
 from ovgen.runtime.forms import Attempt, Form, Runners, check_form
+from ovgen.runtime.kernels import KernelChoice
 from ovgen.text import Detokenizer
 from ovgen.weights import Compression, Precision
 
@@ -135,6 +136,12 @@ class LLM:
     def form(self) -> str:
         """The form in use."""
         return self.engine.runner.form
+
+    @property
+    def kernels(self) -> KernelChoice:
+        """What computes compressed layers, and why."""
+        assert self._runners.kernels is not None
+        return self._runners.kernels
 
     @property
     def device_report(self) -> tuple[Attempt, ...]:

@@ -17,6 +17,7 @@ class RequestMetrics:
         last_token: when its newest token had been sampled; None before that.
         prompt_tokens: length of the prompt.
         generated_tokens: tokens sampled so far.
+        kernels: what computed compressed layers: ``plugin``, or ``native`` with the instruction set.
     """
 
     arrival: float
@@ -24,6 +25,7 @@ class RequestMetrics:
     first_token: float | None = None
     last_token: float | None = None
     generated_tokens: int = 0
+    kernels: str = "plugin"
 
     def token(self, now: float) -> None:
         """Count one token, sampled at ``now``."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ovgen.cli.terminal import status
-from ovgen.config import EngineConfig, SamplingParams
+from ovgen.config import EngineConfig, Kernels, SamplingParams
 from ovgen.errors import ConfigError
 from ovgen.resources import bundled_model
 from ovgen.runtime.forms import Form
@@ -166,6 +166,8 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | typ
         annotation = str(field.type)
         if annotation == "bool":
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif annotation == "Kernels":
+            group.add_argument(flag, choices=get_args(Kernels), help=text)
         elif annotation.startswith("tuple"):
             item: Callable[[str], Any] = int if annotation == "tuple[int, ...]" else str
             group.add_argument(flag, action="append", type=item, metavar="VALUE", help=f"{text}; repeatable")

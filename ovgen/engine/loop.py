@@ -106,6 +106,7 @@ class Engine:
     def submit(self, request: Request) -> None:
         """Queue a request; `step` computes it."""
         with self.lock:
+            request.metrics.kernels = self.runner.kernels
             self.scheduler.add(request)
 
     def abort(self, request: Request) -> None:

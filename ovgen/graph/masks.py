@@ -6,6 +6,7 @@ import openvino as ov
 import openvino.opset15 as op
 
 from ovgen.graph.attention import attentions
+from ovgen.graph.linears import MULTIPLYING
 from ovgen.graph.private import TransformationError
 
 __all__ = ["mask_model"]
@@ -38,7 +39,7 @@ def mask_model(model: ov.Model) -> tuple[ov.Model, dict[str, int]]:
         if users.setdefault(attention.name, number) != number:
             raise TransformationError(f"two attentions with different masks are called {attention.name}")
     alone = ov.Model([op.result(mask) for mask in masks.values()], copy.get_parameters(), "masks")
-    if {node.get_type_name() for node in alone.get_ops()} & {"MatMul", "ReadValue"}:
+    if {node.get_type_name() for node in alone.get_ops()} & {*MULTIPLYING, "ReadValue"}:
         raise TransformationError("an attention mask depends on what the network computes")
     return alone, users
 

@@ -12,11 +12,12 @@ from typing import Any, Literal, get_args
 import openvino as ov
 
 from ovgen.config import EngineConfig
-from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
-from ovgen.graph.passes import select_rows, to_paged
+from ovgen.errors import ConfigError, DeviceError, KernelError, UnsupportedModelError
+from ovgen.graph.passes import of_single_token, select_rows, to_paged
 from ovgen.runtime.advice import driver_advice
 from ovgen.runtime.device import absence, base_name, device_errors
 from ovgen.runtime.device_list import check_sections, device_properties
+from ovgen.runtime.kernels import KernelChoice, choose_kernels
 from ovgen.runtime.npuw import NpuwRunner
 from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Runner
@@ -77,6 +78,7 @@ class Runners:
 
     Attributes:
         report: every attempt so far, in order.
+        kernels: of the runner that was made last.
 
     Raises:
         ConfigError: ``config`` is no mapping, or has properties under what is no device's name.
@@ -98,6 +100,8 @@ class Runners:
         self.report: list[Attempt] = []
         self._active: int | None = None  # which of them is in use
         self._model = model
+        self.kernels: KernelChoice | None = None
+        self._choices: dict[str, KernelChoice] = {}
         self._properties = {device: device_properties(config, device) for device in devices}
         check_sections(config, devices)
         self._flat = [str(name) for name, value in config.items() if not isinstance(value, Mapping)]
@@ -172,8 +176,21 @@ class Runners:
         check_form(kind, [device])
         if self._probe is not None:
             self._probe(device, kind, config)
+        try:
+            self.kernels = self._choose(device, config)
+        except KernelError:
+            self._pass_over(device)
+            raise
         with device_errors(device, f"prepared the {kind} form"):
-            return self._make(device, kind, config)
+            runner = self._make(self.kernels, device, kind, config)
+        runner.kernels = self.kernels.name
+        return runner
+
+    def _choose(self, device: str, config: Mapping[str, Any]) -> KernelChoice:
+        """The kernels for a device, chosen once: all forms of the model on it share the packed weights."""
+        if device not in self._choices:
+            self._choices[device] = choose_kernels(self._model, self._engine.kernels, device, config)
+        return self._choices[device]
 
     def _reason(self, device: str, error: Exception) -> str:
         """Why an attempt failed, and how to give a property to another device only."""
@@ -194,16 +211,19 @@ class Runners:
     def _pass_over(self, device: str) -> None:
         self._candidates = [candidate for candidate in self._candidates if candidate[0] != device]
 
-    def _make(self, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
+    def _make(self, kernels: KernelChoice, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
+        model = kernels.model
         if kind == "paged":
-            return PagedRunner(to_paged(self._model, self._windows), device, config)
+            paged = to_paged(model, self._windows)
+            # The plugin's own kernels would keep a second copy of the weights for the second graph.
+            return PagedRunner(paged, device, config, single=of_single_token(paged) if kernels.native else None)
         if kind == "stateful":
-            return StatefulRunner(_with_rows(self._model), device, config)
+            return StatefulRunner(_with_rows(model), device, config)
         chunk = min(self._engine.prefill_chunk_size, self._longest)
         if kind == "npuw":
-            return NpuwRunner(self._model, self._windows, device, config, chunk=chunk, longest=self._longest)
+            return NpuwRunner(model, self._windows, device, config, chunk=chunk, longest=self._longest)
         return StaticRunner(
-            self._model,
+            model,
             self._windows,
             device,
             config,
@@ -212,7 +232,7 @@ class Runners:
             longest=self._longest,
             cache_size=int(self._engine.cache_size * (1 << 30)),
             ahead=self._engine.compile_ahead,
-            identity=self._identity,
+            identity=kernels.identity(self._identity),
         )
 
     @cached_property

@@ -56,6 +56,11 @@ class PackedMatrix:
     constant: ov.Node
     attributes: dict[str, Any]
 
+    @property
+    def nbytes(self) -> int:
+        """What it takes."""
+        return int(self.constant.get_byte_size())
+
 
 class KernelLibrary:
     """The library at ``path``. It implements `ovgen.graph.passes.native.NativeOps`.

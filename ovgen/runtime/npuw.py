@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.runtime.device import base_name, compile_model, device_errors, wait_before_freeing, wait_quietly
-from ovgen.runtime.runner import Chunk
+from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["NpuwRunner"]
 
@@ -60,6 +60,7 @@ class NpuwRunner:
     """
 
     form = "npuw"
+    kernels = PLUGIN
     slots: int | None = 1
     depth = 1
     block_size = 32  # for the engine's accounting only

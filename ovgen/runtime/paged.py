@@ -16,7 +16,7 @@ from ovgen.runtime.block_memory import on_gpu
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.kv_blocks import KVBlocks
-from ovgen.runtime.runner import Chunk
+from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["PagedRunner"]
 
@@ -83,6 +83,7 @@ class PagedRunner:
     """
 
     form = "paged"
+    kernels = PLUGIN
     slots: int | None = None
 
     def __init__(

@@ -9,7 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chunk", "Runner"]
+__all__ = ["PLUGIN", "Chunk", "Runner"]
+
+PLUGIN = "plugin"
+"""The name of OpenVINO's own kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Runner(Protocol):
 
     form: str
     device: str
+    kernels: str
+    """What computes compressed layers: ``plugin``, or ``native`` with the instruction set."""
     slots: int | None
     """Most chunks in a step; None: any number."""
     depth: int

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ovgen.graph.passes import ROWS_INPUT
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
-from ovgen.runtime.runner import Chunk
+from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["StatefulRunner"]
 
@@ -40,6 +40,7 @@ class StatefulRunner:
     """
 
     form = "stateful"
+    kernels = PLUGIN
     slots: int | None = None
     depth = 1
     block_size = 32  # for the engine's accounting only

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ovgen.graph.passes import StaticShape
 from ovgen.runtime.device import device_errors, wait_quietly
-from ovgen.runtime.runner import Chunk
+from ovgen.runtime.runner import PLUGIN, Chunk
 from ovgen.runtime.slots import Slots
 from ovgen.runtime.static_graphs import StaticGraph, StaticGraphs
 
@@ -73,6 +73,7 @@ class StaticRunner:
     """
 
     form = "static"
+    kernels = PLUGIN
     depth = 1
     block_size = 32  # for the engine's accounting only
     max_blocks: int | None = None

@@ -45,6 +45,7 @@ class FakeRunner:
 
     form = "fake"
     device = "FAKE"
+    kernels = "fake"
     slots: int | None = None
     block_size = 4
     bytes_per_block = 1 << 20

@@ -2,6 +2,7 @@
 
 from ovgen.graph.passes.compress import compress_model, compressed_size
 from ovgen.graph.passes.longrope import settle_longrope
+from ovgen.graph.passes.native import NativeOps, NativeReport, Packed, Projection, to_native
 from ovgen.graph.passes.paged import of_single_token, to_paged
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.passes.stateful import to_stateful
@@ -9,12 +10,17 @@ from ovgen.graph.passes.static import StaticShape, mask_name, to_static
 
 __all__ = [
     "ROWS_INPUT",
+    "NativeOps",
+    "NativeReport",
+    "Packed",
+    "Projection",
     "StaticShape",
     "compress_model",
     "compressed_size",
     "mask_name",
     "select_rows",
     "settle_longrope",
+    "to_native",
     "to_paged",
     "to_stateful",
     "to_static",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import openvino as ov
 
 from ovgen.graph.attention import attentions
+from ovgen.graph.linears import MULTIPLYING
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
@@ -46,8 +47,8 @@ def of_single_token(form: ov.Model) -> ov.Model:
     step, which takes the CPU plugin longer than many a small layer.
     """
     copy = form.clone()
-    ones = {"input_ids": 1, "position_ids": 1, "past_lens": 1, ROWS_INPUT: 1}
-    copy.reshape({**ones, "subsequence_begins": 2, "block_indices_begins": 2})
+    ones = dict.fromkeys(("input_ids", "position_ids", "past_lens", ROWS_INPUT), [1])
+    copy.reshape({**ones, "subsequence_begins": [2], "block_indices_begins": [2]})
     return copy
 
 
@@ -56,7 +57,7 @@ def _narrow(attention: ov.Node, windows: Mapping[str, int | None]) -> None:
     node = attention
     while node.get_friendly_name() not in windows:  # a Transpose has the name of the ScaledDotProductAttention
         users = list(node.output(0).get_target_inputs())
-        if not users or node.get_type_name() == "MatMul":
+        if not users or node.get_type_name() in MULTIPLYING:
             raise TransformationError(f"{attention.get_friendly_name()}: it cannot be told which attention this was")
         node = users[0].get_node()
     window = windows[node.get_friendly_name()]

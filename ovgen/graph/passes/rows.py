@@ -5,6 +5,8 @@ from __future__ import annotations
 import openvino as ov
 import openvino.opset15 as op
 
+from ovgen.graph.linears import MULTIPLYING
+
 __all__ = ["ROWS_INPUT", "head_input", "select_rows"]
 
 ROWS_INPUT = "logit_rows"
@@ -36,12 +38,13 @@ def select_rows(model: ov.Model, axis: int) -> None:
 
 
 def head_input(model: ov.Model) -> ov.Input:
-    """The input of the lm_head MatMul that carries the hidden states, else that of the logits' Result."""
+    """The input of the lm_head's operation that carries the hidden states, else that of the logits' Result."""
     result = next(r for r in model.get_results() if "logits" in r.output(0).get_names() | r.input_value(0).get_names())
     node = result.input_value(0).get_node()
     while node.get_type_name() in _ROWWISE and all(map(_is_constant, node.input_values()[1:])):
         node = node.input_value(0).get_node()
-    is_head = node.get_type_name() == "MatMul" and not node.get_attributes()["transpose_a"]
+    is_head = node.get_type_name() in MULTIPLYING and not node.get_attributes().get("transpose_a")
+    is_head &= node.get_output_size() == 1  # else the rows of others would be cut, too
     return node.input(0) if is_head else result.input(0)
 
 

@@ -1,0 +1,223 @@
+"""Finding what takes compressed matrices in a causal LM: linear layers, with what may be computed along, and lookups.
+
+What is looked at: ``MatMul -> Add of a bias -> Split -> Reshape -> activation``, where all but the first may be absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from ovgen.graph.compressed import stored_matrix
+from ovgen.weights import Compressed
+
+__all__ = ["MULTIPLYING", "CompressedUses", "Linear", "Lookup", "compressed_uses", "identity", "only_user"]
+
+MULTIPLYING = frozenset({"MatMul", "CompressedLinear"})
+"""Types of the operations that a linear layer may be."""
+
+# What may stand between a constant and those who compute with it.
+_DECOMPRESSION = {"Convert", "Multiply", "Reshape", "Subtract"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """``activation(x @ weight.T + bias)``.
+
+    Attributes:
+        node: the MatMul.
+        weight: ``(rows, columns)``.
+        bias: ``(rows,)``; None where there is none.
+        constant: name of the constant that holds the codes.
+        start: the first of its rows that are meant.
+        result: what it gives before the activation, ``(..., rows)``.
+        activation: ``"none"``, ``"relu"``, ``"gelu_tanh"``, ``"gelu_erf"`` or ``"silu"``.
+        activated: what an activation gives that nothing but ``result`` goes to, perhaps in another shape.
+    """
+
+    node: ov.Node
+    weight: Compressed
+    bias: NDArray[np.float32] | None
+    constant: str
+    start: int
+    result: ov.Output
+    activation: str = "none"
+    activated: ov.Output | None = None
+
+    @property
+    def x(self) -> ov.Output:
+        """``(..., columns)`` f32; another one when what made it has been replaced."""
+        x: ov.Output = self.node.input_value(0)
+        return x
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """Rows of a compressed table: the Gather, the table, and the constant that it is from."""
+
+    node: ov.Node
+    table: Compressed
+    constant: str
+
+
+@dataclass(slots=True, eq=False)
+class CompressedUses:
+    """Linear layers and lookups in the order of the graph, and lines that say why other operations are neither."""
+
+    linears: list[Linear] = field(default_factory=list)
+    lookups: list[Lookup] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def compressed_uses(model: ov.Model) -> CompressedUses:
+    """Everything in a model that takes a matrix of 8 bits or less a number."""
+    uses = CompressedUses()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in _DECOMPRESSION:
+            continue
+        for port in node.inputs():
+            codes = _codes(port.get_source_output())
+            if codes is None:
+                continue
+            stored = stored_matrix(port.get_source_output())
+            if stored is None or not isinstance(stored[1], Compressed):
+                uses.others.append(f"{node.get_friendly_name()}: the pattern of its compressed matrix is not known")
+            elif (reason := _obstacle(port)) is not None:
+                uses.others.append(f"{node.get_friendly_name()}: {reason}")
+            elif node.get_type_name() == "MatMul":
+                uses.linears += _linears(node, stored[1], codes.get_name())
+            else:
+                uses.lookups.append(Lookup(node, stored[1], codes.get_name()))
+    return uses
+
+
+def only_user(output: ov.Output) -> ov.Input | None:
+    """The one input that an output goes to; None if there are none or several."""
+    users = list(output.get_target_inputs())
+    return users[0] if len(users) == 1 else None
+
+
+def identity(output: ov.Output) -> tuple[str, int]:
+    """What tells an output from all others."""
+    return output.get_node().get_name(), output.get_index()
+
+
+def _codes(output: ov.Output) -> ov.Node | None:
+    """The constant with the codes of a matrix that is decompressed there."""
+    node = output.get_node()
+    if node.get_type_name() not in _DECOMPRESSION:
+        return None
+    while node.get_type_name() in _DECOMPRESSION:
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or len(node.get_output_shape(0)) < 2:
+        return None
+    kind = node.get_element_type()
+    return node if kind.bitwidth <= 8 and kind != ov.Type.boolean else None
+
+
+def _obstacle(port: ov.Input) -> str | None:
+    """Why what takes a compressed matrix is neither a linear layer nor a lookup; None if it is."""
+    node, attributes = port.get_node(), port.get_node().get_attributes()
+    kind = node.get_type_name()
+    if port.get_element_type() != ov.Type.f32:
+        return f"it computes in {port.get_element_type().to_string()}"
+    if kind == "Gather":
+        axis = node.input_value(2).get_node()
+        rows = port.get_index() == 0 and axis.get_type_name() == "Constant" and axis.get_data().item() == 0
+        return None if rows and not attributes["batch_dims"] else "it looks up something else than rows"
+    if kind != "MatMul":
+        return f"it is a {kind}"
+    if port.get_index() == 0:
+        return "the matrix is its first operand"
+    if attributes["transpose_a"]:
+        return "it transposes what it multiplies with the matrix"
+    return None if attributes["transpose_b"] else "the groups of its matrix lie along the outputs"
+
+
+def _linears(node: ov.Node, weight: Compressed, constant: str) -> Iterator[Linear]:
+    """The linear layer of a MatMul; several, if it is split into some."""
+    result = node.output(0)
+    user, bias = only_user(result), None
+    if user is not None and user.get_node().get_type_name() == "Add":
+        bias = _bias(user.get_node().input_value(1 - user.get_index()), result, weight.shape[0])
+        if bias is not None:
+            result = user.get_node().output(0)
+    for part in _parts(Linear(node, weight, bias, constant, 0, result)):
+        found = _activation(part.result)
+        yield part if found is None else replace(part, activation=found[0], activated=found[1])
+
+
+def _bias(addend: ov.Output, result: ov.Output, rows: int) -> NDArray[np.float32] | None:
+    """A constant that has a number for each output, and no more axes than what it is added to."""
+    node, rank = addend.get_node(), result.get_partial_shape().rank
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant":
+        return None
+    axes, shape = 1 if rank.is_dynamic else rank.get_length(), list(node.get_output_shape(0))
+    if len(shape) > axes or shape != [1] * (len(shape) - 1) + [rows]:
+        return None
+    bias: NDArray[np.float32] = node.get_data(dtype=np.float32).reshape(rows)
+    return bias
+
+
+def _parts(layer: Linear) -> Iterator[Linear]:
+    """Queries, keys and values, say, of which a model splits the outputs of one layer into."""
+    user = only_user(layer.result)
+    sizes = None if user is None else _split_sizes(user)
+    if user is None or sizes is None:
+        yield layer
+        return
+    start = 0
+    for size, output in zip(sizes, user.get_node().outputs(), strict=True):
+        rows = slice(start, start + size)
+        zeros = layer.weight.zero_point
+        weight = replace(
+            layer.weight,
+            codes=layer.weight.codes[rows],
+            scale=layer.weight.scale[rows],
+            zero_point=None if zeros is None else zeros[rows],
+        )
+        bias = None if layer.bias is None else layer.bias[rows]
+        yield replace(layer, weight=weight, bias=bias, start=start, result=output)
+        start += size
+
+
+def _split_sizes(user: ov.Input) -> list[int] | None:
+    """Lengths of the parts, if the last axis is split at constant places."""
+    node, shape = user.get_node(), user.get_partial_shape()
+    if node.get_type_name() not in ("Split", "VariadicSplit") or shape.rank.is_dynamic:
+        return None
+    axis = node.input_value(1).get_node()
+    if axis.get_type_name() != "Constant" or axis.get_data().item() not in (-1, len(shape) - 1):
+        return None
+    parts = [output.get_partial_shape()[-1] for output in node.outputs()]
+    return None if any(part.is_dynamic for part in parts) else [part.get_length() for part in parts]
+
+
+def _activation(result: ov.Output) -> tuple[str, ov.Output] | None:
+    """The activation function that alone takes a result, perhaps in another shape, and what it gives."""
+    user = only_user(result)
+    if user is not None and user.get_node().get_type_name() == "Reshape" and user.get_index() == 0:
+        user = only_user(user.get_node().output(0))
+    if user is None or user.get_index() != 0:
+        return None
+    node = user.get_node()
+    kind = node.get_type_name()
+    if kind == "Relu":
+        return "relu", node.output(0)
+    if kind == "Gelu":
+        mode: Any = node.get_attributes().get("approximation_mode", "ERF")
+        return f"gelu_{mode.lower()}", node.output(0)
+    if kind == "Swish" and (node.get_input_size() == 1 or _is_one(node.input_value(1).get_node())):
+        return "silu", node.output(0)
+    return None
+
+
+def _is_one(node: ov.Node) -> bool:
+    return bool(node.get_type_name() == "Constant" and (node.get_data() == 1).all())

@@ -1,0 +1,107 @@
+"""Whether a model runs on the native CPU kernels, and the model lowered to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import openvino as ov
+
+from ovgen.config import Kernels
+from ovgen.errors import KernelError
+from ovgen.graph.passes.native import to_native
+from ovgen.runtime.device import base_name
+from ovgen.runtime.kernel_build import build
+from ovgen.runtime.kernel_library import KernelLibrary
+from ovgen.runtime.properties import spelt
+from ovgen.runtime.runner import PLUGIN
+
+__all__ = ["KernelChoice", "choose_kernels"]
+
+_log = logging.getLogger("ovgen")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """What computes compressed layers.
+
+    Attributes:
+        model: the causal LM form, lowered if the kernels are native.
+        name: `PLUGIN`, or ``native`` with the instruction set.
+        reason: why not native, or what was lowered.
+    """
+
+    model: ov.Model
+    name: str
+    reason: str
+
+    @property
+    def native(self) -> bool:
+        """Whether ovgen's own kernels compute."""
+        return self.name != PLUGIN
+
+    def identity(self, weights: str | None) -> str | None:
+        """What stands for the weights as they are in the lowered model."""
+        return weights and f"{weights} {self.name}"
+
+    def __str__(self) -> str:
+        """One line for people."""
+        return f"{self.name}: {self.reason}"
+
+
+def choose_kernels(model: ov.Model, kernels: Kernels, device: str, config: Mapping[str, Any]) -> KernelChoice:
+    """The kernels for a model on a device; native ones are built when they are first needed.
+
+    Args:
+        model: the causal LM form; it is left as it is.
+        kernels: what is wanted.
+        device: OpenVINO's name.
+        config: the device's properties. ``EXECUTION_MODE_HINT=ACCURACY`` keeps activations in float32.
+
+    Raises:
+        KernelError: native kernels are required and cannot be had.
+    """
+    reason = _against(kernels, device, config)
+    if reason is None:
+        try:
+            library = _library()
+        except KernelError as error:
+            if kernels == "require":
+                raise
+            _log.warning("no native kernels: %s", error)
+            reason = str(error)
+    if reason is None:
+        lowered = model.clone()
+        report = to_native(lowered, library)
+        for line in report.skipped:
+            _log.info("not for the native kernels: %s", line)
+        if report:
+            return KernelChoice(lowered, f"native ({library.instruction_set})", str(report))
+        reason = "no weights are compressed in a way that the native kernels know"
+    if kernels == "require":
+        raise KernelError(f"kernels='require' cannot be: {reason}")
+    return KernelChoice(model, PLUGIN, reason)
+
+
+@lru_cache(maxsize=1)
+def _library() -> KernelLibrary:
+    """The library; built if it has not been. A failure is not remembered."""
+    path = build()
+    try:
+        return KernelLibrary(path)
+    except (OSError, RuntimeError) as error:
+        raise KernelError(f"{path} cannot be loaded: {error}. `ovgen kernels build --force` builds it again") from error
+
+
+def _against(kernels: Kernels, device: str, config: Mapping[str, Any]) -> str | None:
+    """Why not to take native kernels, before one has looked at the model."""
+    if kernels == "off":
+        return "kernels='off'"
+    if base_name(device) != "CPU":
+        return f"native kernels are for CPUs, not for {device}"
+    if spelt(config.get("EXECUTION_MODE_HINT")) == "ACCURACY":
+        return "EXECUTION_MODE_HINT=ACCURACY keeps activations in float32"
+    return None
