@@ -2,7 +2,8 @@
 
 // 2^n e^r with |r| <= ln 2 / 2; the polynomial is that of Cephes' expf, good to 2e-7.
 inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    x = x > -87.0f ? x : -87.0f;  // NaN, too: callers multiply or divide by it themselves
+    x = x < 88.0f ? x : 88.0f;
     const float shifter = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
     const float n = (x * 1.44269504f + shifter) - shifter;
     const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;

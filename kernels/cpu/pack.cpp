@@ -31,32 +31,42 @@ inline uint8_t code(const uint8_t* row, int64_t column, int32_t dtype) {
     }
 }
 
-// Call visit(block, column in the block, column of the matrix) for every column.
-template <class Visit>
-inline void columns(const OvgenShape& shape, const Layout& layout, const Visit& visit) {
-    for (int64_t group = 0; group < layout.groups; group++) {
-        for (int64_t i = 0; i < shape.group; i++) {
-            visit(group * layout.blocks_per_group + i / kBlock, i % kBlock, group * shape.group + i);
-        }
-    }
-}
-
 // Byte of a column of a row within a block; in 4 bits, the second of four columns each lie in the upper half.
 inline int64_t byte_of(int32_t bits, int64_t row, int64_t column) {
     return bits == 4 ? column / 8 * 32 + row * 4 + column % 4 : column / 4 * 32 + row * 4 + column % 4;
 }
 
+// The four bytes of a unit of a row: 8 or 4 columns from `column` on, of which `count` are there.
+inline uint32_t unit(const uint8_t* row, int64_t column, int64_t count, int32_t dtype) {
+    uint32_t word = 0;
+    if (count == 4 && dtype <= kI8) {
+        std::memcpy(&word, row + column, 4);
+        return dtype == kU8 ? word ^ 0x80808080u : word;
+    }
+    if (count == 8 && column % 2 == 0) {
+        std::memcpy(&word, row + column / 2, 4);
+        if (dtype == kI4) word ^= 0x88888888u;
+        const uint32_t even = word & 0x0f0f0f0fu, odd = word >> 4 & 0x0f0f0f0fu;
+        const uint32_t x = even | even >> 12, y = odd | odd >> 12;  // columns 0, 4; 2, 6, and 1, 5; 3, 7
+        return (x & 0xff) | (y & 0xff) << 8 | (x & 0xff00) << 8 | (y & 0xff00) << 16;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t value = code(row, column + i, dtype);
+        word |= value << (i % 4 * 8 + i / 4 * 4);
+    }
+    return word;
+}
+
 void pack_row(const OvgenShape& shape, const Layout& layout, const uint8_t* codes, int32_t dtype, int64_t row,
               uint8_t* panel) {
-    columns(shape, layout, [&](int64_t block, int64_t in_block, int64_t column) {
-        const uint8_t value = code(codes, column, dtype);
-        uint8_t& byte = panel[block * layout.block_bytes + byte_of(shape.bits, row, in_block)];
-        if (shape.bits == 8) {
-            byte = value;
-        } else {
-            byte |= in_block % 8 < 4 ? value : value << 4;
+    const int64_t width = 32 / shape.bits;  // of a unit
+    for (int64_t group = 0; group < layout.groups; group++) {
+        for (int64_t i = 0; i < shape.group; i += width) {
+            const int64_t block = group * layout.blocks_per_group + i / kBlock;
+            const uint32_t word = unit(codes, group * shape.group + i, std::min(width, shape.group - i), dtype);
+            std::memcpy(panel + block * layout.block_bytes + i % kBlock / width * 32 + row * 4, &word, 4);
         }
-    });
+    }
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ class KernelLibrary:
             "columns": columns,
             "group": columns // first.scale.shape[1],
             "rows": rows,
-            "zero_points": first.zero_point is not None,
+            "zero_points": any(each.weight.zero_point is not None for each in projections) or first.dtype in ("u4", "u8"),
             "bias": any(projection.bias is not None for projection in projections),
             "gated": gated,
         }
@@ -141,7 +141,8 @@ class KernelLibrary:
     def _take(self, size: int) -> NDArray[np.uint8]:
         """Zeroed memory, in huge pages where the system gives them: decoding reads all of it for every token."""
         if size > self._chunk.size:
-            memory = mmap.mmap(-1, max(size, _CHUNK) + _HUGE)
+            private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory has no huge pages on most systems
+            memory = mmap.mmap(-1, max(size, _CHUNK) + _HUGE, flags=private)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
             self._chunk = np.frombuffer(memory, np.uint8)
