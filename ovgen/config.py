@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EngineConfig", "Kernels", "LogitsProcessor", "SamplingParams", "fields_set", "is_number", "nearest", "override"]
+__all__ = [
+    "EngineConfig",
+    "Kernels",
+    "LogitsProcessor",
+    "SamplingParams",
+    "fields_set",
+    "is_number",
+    "nearest",
+    "override",
+]
 
 LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.float32]]"
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
@@ -106,7 +115,9 @@ class EngineConfig:
     max_num_batched_tokens: int = _option(512, "most tokens in one step; longer prompts are computed in chunks")
     max_model_len: int | None = _option(None, "longest sequence, if below the model's own limit; longrope goes by it")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
-    kernels: Kernels = _option("auto", "ovgen's own CPU kernels for compressed weights: auto, off or require")
+    kernels: Literal["auto", "off", "require"] = _option(
+        "auto", "ovgen's own CPU kernels for compressed weights: auto, off or require"
+    )
     batch_slots: int = _option(1, "static form (NPU): requests in one step")
     prefill_chunk_size: int = _option(128, "static form (NPU): tokens of a prompt that are computed at once")
     compile_ahead: bool = _option(

@@ -166,7 +166,7 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | typ
         annotation = str(field.type)
         if annotation == "bool":
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif annotation == "Kernels":
+        elif field.name == "kernels":
             group.add_argument(flag, choices=get_args(Kernels), help=text)
         elif annotation.startswith("tuple"):
             item: Callable[[str], Any] = int if annotation == "tuple[int, ...]" else str

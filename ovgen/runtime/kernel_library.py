@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from openvino.utils.node_factory import NodeFactory
 
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
+from ovgen.weights import Compressed
 
 __all__ = ["KernelLibrary", "PackedMatrix"]
 
@@ -99,7 +100,7 @@ class KernelLibrary:
             "columns": columns,
             "group": columns // first.scale.shape[1],
             "rows": rows,
-            "zero_points": any(each.weight.zero_point is not None for each in projections) or first.dtype in ("u4", "u8"),
+            "zero_points": not all(_is_symmetric(projection.weight) for projection in projections),
             "bias": any(projection.bias is not None for projection in projections),
             "gated": gated,
         }
@@ -134,9 +135,8 @@ class KernelLibrary:
         ]
         arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
         codes, *numbers = map(_pointer, arrays)
-        self._library.ovgen_pack(
-            ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed)
-        )
+        self._library.ovgen_pack(ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed))
+        _release(weight.codes)
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         """Zeroed memory, in huge pages where the system gives them: decoding reads all of it for every token."""
@@ -151,5 +151,28 @@ class KernelLibrary:
         return taken
 
 
+def _is_symmetric(matrix: Compressed) -> bool:
+    """Whether the kernels need no zero points; codes are signed then."""
+    return matrix.zero_point is None and matrix.dtype in ("i4", "i8")
+
+
 def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
     return None if array is None else ctypes.c_void_p(array.ctypes.data)
+
+
+def _release(array: NDArray[Any]) -> None:
+    """Give back the memory of what is mapped from a file: it is not read again, and the file still has it."""
+    first = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    last = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if array.flags.c_contiguous and any(begin <= first < last <= end for begin, end in _mapped_files()):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def _mapped_files() -> Iterator[tuple[int, int]]:
+    """Where files are mapped into memory that cannot be written: elsewhere there may be nothing but what is there."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            place, permissions, _, _, inode, *_ = line.split(maxsplit=5)
+            if permissions.startswith("r--") and inode != "0":
+                begin, end = place.split("-")
+                yield int(begin, 16), int(end, 16)

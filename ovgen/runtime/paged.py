@@ -71,11 +71,11 @@ class PagedRunner:
         model: the paged form.
         device: compiles and runs it.
         config: OpenVINO properties.
-        single: the same for steps of a single token, which take less time in a graph of fixed shapes. It should share
-            its weights with ``model``.
         depth: steps in flight, each with an infer request of its own. None: two on a GPU, not tried there; one
             elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
             longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
+        single: the same for steps of a single token, which take less time in a graph of fixed shapes. It should share
+            its weights with ``model``.
 
     Raises:
         DeviceError: the device refuses the model.
@@ -91,12 +91,13 @@ class PagedRunner:
         model: ov.Model,
         device: str,
         config: Mapping[str, Any],
+        depth: int | None = None,
         *,
         single: ov.Model | None = None,
-        depth: int | None = None,
     ) -> None:
         self.device = device
-        compiled = [compile_model(each, device, _useful(config, device)) for each in (model, single) if each is not None]
+        models = [model] if single is None else [model, single]
+        compiled = [compile_model(each, device, _useful(config, device)) for each in models]
         self.compiled = compiled[0]
         self.depth = depth or (2 if on_gpu(self.compiled) else 1)
         self._lanes = [_Lane(compiled) for _ in range(self.depth)]  # taken in turn

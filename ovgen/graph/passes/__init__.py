@@ -18,6 +18,7 @@ __all__ = [
     "compress_model",
     "compressed_size",
     "mask_name",
+    "of_single_token",
     "select_rows",
     "settle_longrope",
     "to_native",

@@ -47,8 +47,9 @@ def of_single_token(form: ov.Model) -> ov.Model:
     step, which takes the CPU plugin longer than many a small layer.
     """
     copy = form.clone()
-    ones = dict.fromkeys(("input_ids", "position_ids", "past_lens", ROWS_INPUT), [1])
-    copy.reshape({**ones, "subsequence_begins": [2], "block_indices_begins": [2]})
+    ones = ("input_ids", "position_ids", "past_lens", ROWS_INPUT)
+    twos = ("subsequence_begins", "block_indices_begins")
+    copy.reshape({**{name: [1] for name in ones}, **{name: [2] for name in twos}})
     return copy
 
 
