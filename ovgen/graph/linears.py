@@ -122,16 +122,16 @@ def _codes(output: ov.Output) -> ov.Node | None:
 
 def _obstacle(port: ov.Input) -> str | None:
     """Why what takes a compressed matrix is neither a linear layer nor a lookup; None if it is."""
-    node, attributes = port.get_node(), port.get_node().get_attributes()
-    kind = node.get_type_name()
+    node = port.get_node()
+    kind, attributes = node.get_type_name(), node.get_attributes()
     if port.get_element_type() != ov.Type.f32:
         return f"it computes in {port.get_element_type().to_string()}"
     if kind == "Gather":
         axis = node.input_value(2).get_node()
         rows = port.get_index() == 0 and axis.get_type_name() == "Constant" and axis.get_data().item() == 0
-        return None if rows and not attributes["batch_dims"] else "it looks up something else than rows"
+        return None if rows else "it looks up something else than rows"
     if kind != "MatMul":
-        return f"it is a {kind}"
+        return f"{kind} is neither MatMul nor Gather"
     if port.get_index() == 0:
         return "the matrix is its first operand"
     if attributes["transpose_a"]:
@@ -203,9 +203,9 @@ def _split_sizes(user: ov.Input) -> list[int] | None:
 def _activation(result: ov.Output) -> tuple[str, ov.Output] | None:
     """The activation function that alone takes a result, perhaps in another shape, and what it gives."""
     user = only_user(result)
-    if user is not None and user.get_node().get_type_name() == "Reshape" and user.get_index() == 0:
+    if user is not None and user.get_node().get_type_name() == "Reshape":
         user = only_user(user.get_node().output(0))
-    if user is None or user.get_index() != 0:
+    if user is None:
         return None
     node = user.get_node()
     kind = node.get_type_name()

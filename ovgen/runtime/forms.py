@@ -13,7 +13,7 @@ import openvino as ov
 
 from ovgen.config import EngineConfig
 from ovgen.errors import ConfigError, DeviceError, KernelError, UnsupportedModelError
-from ovgen.graph.passes import of_single_token, select_rows, to_paged
+from ovgen.graph.passes import select_rows, to_paged
 from ovgen.runtime.advice import driver_advice
 from ovgen.runtime.device import absence, base_name, device_errors
 from ovgen.runtime.device_list import check_sections, device_properties
@@ -214,9 +214,8 @@ class Runners:
     def _make(self, kernels: KernelChoice, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
         model = kernels.model
         if kind == "paged":
-            paged = to_paged(model, self._windows)
-            # The plugin's own kernels would keep a second copy of the weights for the second graph.
-            return PagedRunner(paged, device, config, single=of_single_token(paged) if kernels.native else None)
+            # The plugin's own kernels would keep a copy of the weights for each graph.
+            return PagedRunner(to_paged(model, self._windows), device, config, fixed=kernels.native)
         if kind == "stateful":
             return StatefulRunner(_with_rows(model), device, config)
         chunk = min(self._engine.prefill_chunk_size, self._longest)

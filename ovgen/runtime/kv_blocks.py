@@ -30,7 +30,7 @@ class KVBlocks:
     """
 
     def __init__(self, compiled: ov.CompiledModel, device: str, requests: Sequence[ov.InferRequest]) -> None:
-        self._requests = requests
+        self._requests = list(requests)
         ports = [port for port in compiled.inputs if "_cache." in port.get_any_name()]
         self._names = [port.get_any_name() for port in ports]
         shapes = [_block_shape(port) for port in ports]
@@ -60,6 +60,13 @@ class KVBlocks:
             for request in self._requests:
                 request.set_tensor(name, memory.tensor)  # remote ones are taken by name only
         self.blocks = num_blocks
+
+    def share(self, request: ov.InferRequest) -> None:
+        """Let one more request read and write the blocks."""
+        self._requests.append(request)
+        if self.blocks:
+            for name, memory in zip(self._names, self._memories, strict=True):
+                request.set_tensor(name, memory.tensor)
 
     def copy(self, source: int, target: int) -> None:
         """Copy one block over all layers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.errors import UnsupportedModelError
-from ovgen.graph.passes import ROWS_INPUT
+from ovgen.graph.passes import ROWS_INPUT, of_tokens
 from ovgen.runtime.block_memory import on_gpu
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
@@ -20,6 +21,8 @@ from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["PagedRunner"]
 
+_MOST_FIXED = 8  # tokens of a graph of fixed shapes
+_OFTEN = 4  # steps, after which such a graph is worth its compiling
 _log = logging.getLogger("ovgen")
 
 
@@ -45,21 +48,20 @@ class _Graph:
 
 
 class _Lane:
-    """What computes one step at a time; with two of them, two steps can be in flight.
+    """Computes one step at a time; with two of them, two steps can be in flight.
 
     Attributes:
-        graphs: for any step, and, if there is one, for a single token.
+        graphs: by the number of tokens that they are for; 0: any.
         request: that of the step in flight, or of the last one.
     """
 
-    def __init__(self, compiled: Sequence[ov.CompiledModel]) -> None:
-        self.graphs = [_Graph(each) for each in compiled]
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self.graphs = {0: _Graph(compiled)}
         self.request = self.graphs[0].request
 
-    def write(self, values: Mapping[str, Sequence[int]], longest: int) -> None:
+    def write(self, tokens: int, values: Mapping[str, Sequence[int]], longest: int) -> None:
         """Make these the inputs of the next inference."""
-        single = len(values["input_ids"]) == 1 and len(values[ROWS_INPUT]) == 1
-        graph = self.graphs[-1 if single else 0]
+        graph = self.graphs[tokens]
         graph.write(values, longest)
         self.request = graph.request
 
@@ -74,8 +76,8 @@ class PagedRunner:
         depth: steps in flight, each with an infer request of its own. None: two on a GPU, not tried there; one
             elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
             longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
-        single: the same for steps of a single token, which take less time in a graph of fixed shapes. It should share
-            its weights with ``model``.
+        fixed: make graphs of fixed shapes, too, which take less time: for a token of one sequence, and for what is
+            computed again and again, such as drafts. It should be so only if they can share the weights.
 
     Raises:
         DeviceError: the device refuses the model.
@@ -93,16 +95,15 @@ class PagedRunner:
         config: Mapping[str, Any],
         depth: int | None = None,
         *,
-        single: ov.Model | None = None,
+        fixed: bool = False,
     ) -> None:
         self.device = device
-        models = [model] if single is None else [model, single]
-        compiled = [compile_model(each, device, _useful(config, device)) for each in models]
-        self.compiled = compiled[0]
+        self._config = _useful(config, device)
+        self.compiled = compile_model(model, device, self._config)
         self.depth = depth or (2 if on_gpu(self.compiled) else 1)
-        self._lanes = [_Lane(compiled) for _ in range(self.depth)]  # taken in turn
+        self._lanes = [_Lane(self.compiled) for _ in range(self.depth)]  # taken in turn
         self._started = self._finished = 0  # steps
-        requests = [graph.request for lane in self._lanes for graph in lane.graphs]
+        requests = [lane.request for lane in self._lanes]
         for request in requests:
             wait_before_freeing(self, request)
         self._cache = KVBlocks(self.compiled, device, requests)
@@ -113,6 +114,9 @@ class PagedRunner:
         self.cache_layout = f"paged {self._cache.layout}"
         if on_gpu(self.compiled):
             self._check_blocks()
+        self._model = model if fixed else None
+        self._asked: Counter[int] = Counter({1: _OFTEN - 1})  # how often steps of so many tokens were wanted
+        self._fixed(1)
 
     @property
     def cache_bytes(self) -> int:
@@ -150,7 +154,7 @@ class PagedRunner:
         }
         assert self._started - self._finished < self.depth, "more steps than the runner takes"
         lane = self._lanes[self._started % self.depth]
-        lane.write(values, longest)
+        lane.write(self._fixed(len(ids)) if len(chunks) == 1 and len(rows) == len(ids) else 0, values, longest)
         self._started += 1  # first: if it is interrupted, `wait` leaves the request idle
         with device_errors(self.device):
             lane.request.start_async()
@@ -199,6 +203,19 @@ class PagedRunner:
         """Write saved blocks."""
         with device_errors(self.device):
             self._cache.write(blocks, data)
+
+    def _fixed(self, tokens: int) -> int:
+        """``tokens`` if there is a graph for just as many, else 0; it is made when it has been wanted often."""
+        if self._model is None or tokens > _MOST_FIXED:
+            return 0
+        self._asked[tokens] += 1
+        if self._asked[tokens] == _OFTEN:
+            compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
+            for lane in self._lanes:
+                lane.graphs[tokens] = graph = _Graph(compiled)
+                wait_before_freeing(self, graph.request)
+                self._cache.share(graph.request)
+        return tokens if tokens in self._lanes[-1].graphs else 0
 
     def _check_blocks(self) -> None:
         """Compute a token to see that it is cached: a plugin that works on a copy of the blocks does not say so."""

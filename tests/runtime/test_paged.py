@@ -102,12 +102,13 @@ def test_a_step_that_fails_leaves_the_others_alone(make: Make) -> None:
     runner = make(2)
     runner.resize(4)
     good = Chunk(1, IDS[:9], 0, [1], 1)
-    runner._lanes[0].request = Failing(request := runner._lanes[0].request)
+    graph = runner._lanes[0].graphs[0]
+    graph.request = Failing(request := graph.request)
     runner.start([Chunk(0, IDS[:3], 0, [0], 1)])
     runner.start([good])
     with pytest.raises(DeviceError, match="out of resources"):
         runner.wait()
-    runner._lanes[0].request = request
+    graph.request = request
     runner.start([Chunk(0, IDS[:3], 0, [0], 1)])
     np.testing.assert_array_equal(runner.wait(), alone(make, good))
     np.testing.assert_array_equal(runner.wait(), alone(make, Chunk(0, IDS[:3], 0, [0], 1)))

@@ -3,7 +3,7 @@
 from ovgen.graph.passes.compress import compress_model, compressed_size
 from ovgen.graph.passes.longrope import settle_longrope
 from ovgen.graph.passes.native import NativeOps, NativeReport, Packed, Projection, to_native
-from ovgen.graph.passes.paged import of_single_token, to_paged
+from ovgen.graph.passes.paged import of_tokens, to_paged
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.passes.stateful import to_stateful
 from ovgen.graph.passes.static import StaticShape, mask_name, to_static
@@ -18,7 +18,7 @@ __all__ = [
     "compress_model",
     "compressed_size",
     "mask_name",
-    "of_single_token",
+    "of_tokens",
     "select_rows",
     "settle_longrope",
     "to_native",

@@ -71,6 +71,7 @@ class NativeReport:
         gated: how many of these multiply one projection, activated, by another.
         embeddings: lookups that were lowered.
         nbytes: of all packed matrices; one that serves several operations counts once.
+        bytes_per_step: of the packed matrices of linear layers, all of which are read whenever the model runs.
         skipped: a line for each operation that goes on taking a compressed matrix as it was, with the reason.
     """
 
@@ -79,6 +80,7 @@ class NativeReport:
     gated: int
     embeddings: int
     nbytes: int
+    bytes_per_step: int
     skipped: list[str]
 
     def __bool__(self) -> bool:
@@ -118,7 +120,15 @@ def to_native(model: ov.Model, ops: NativeOps[P]) -> NativeReport:
     while uses.lookups:
         lowering.lookup(uses.lookups.pop(0))
     model.validate_nodes_and_infer_types()
-    return NativeReport(len(linears), operations, gated, embeddings, lowering.nbytes, uses.others)
+    return NativeReport(
+        linears=len(linears),
+        operations=operations,
+        gated=gated,
+        embeddings=embeddings,
+        nbytes=lowering.nbytes,
+        bytes_per_step=lowering.bytes_per_step,
+        skipped=uses.others,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +144,7 @@ class _Lowering(Generic[P]):
 
     def __init__(self, ops: NativeOps[P]) -> None:
         self._ops = ops
+        self.bytes_per_step = 0
         self._packed: dict[tuple[object, ...], P] = {}
         self._tables: dict[tuple[str, int], P] = {}  # by constant and rows: what a lookup may use
 
@@ -143,7 +154,9 @@ class _Lowering(Generic[P]):
 
     def linear(self, group: _Group) -> None:
         first = group.linears[0]
-        outputs = self._ops.linear(first.x, self._pack(group), first.activation)
+        packed = self._pack(group)
+        self.bytes_per_step += packed.nbytes
+        outputs = self._ops.linear(first.x, packed, first.activation)
         name = _joined([linear.node.get_friendly_name() for linear in group.linears])
         for output in outputs:
             output.get_node().set_friendly_name(name)
@@ -170,7 +183,7 @@ class _Lowering(Generic[P]):
         if key not in self._packed:
             projections = [Projection(linear.weight, linear.bias) for linear in group.linears]
             self._packed[key] = self._ops.pack(projections, gated=gated)
-            if not gated and first.start == 0:
+            if not gated:
                 self._tables[first.constant, first.weight.shape[0]] = self._packed[key]
         return self._packed[key]
 

@@ -11,7 +11,7 @@ from ovgen.graph.linears import MULTIPLYING
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
-__all__ = ["of_single_token", "to_paged"]
+__all__ = ["of_tokens", "to_paged"]
 
 
 def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
@@ -40,16 +40,22 @@ def to_paged(model: ov.Model, windows: Mapping[str, int | None]) -> ov.Model:
     return form
 
 
-def of_single_token(form: ov.Model) -> ov.Model:
-    """A copy of a paged form for steps of one token of one sequence, whose logits are wanted.
+def of_tokens(form: ov.Model, count: int) -> ov.Model:
+    """A copy of a paged form for steps of ``count`` tokens of one sequence, with the logits of all.
 
     All shapes are fixed but those of the cache and ``block_indices``, so that a device need not infer them in each
     step, which takes the CPU plugin longer than many a small layer.
     """
     copy = form.clone()
-    ones = ("input_ids", "position_ids", "past_lens", ROWS_INPUT)
-    twos = ("subsequence_begins", "block_indices_begins")
-    copy.reshape({**{name: [1] for name in ones}, **{name: [2] for name in twos}})
+    tokens = ("input_ids", "position_ids", ROWS_INPUT)
+    copy.reshape(
+        {
+            **{name: [count] for name in tokens},
+            "past_lens": [1],
+            "subsequence_begins": [2],
+            "block_indices_begins": [2],
+        }
+    )
     return copy
 
 
