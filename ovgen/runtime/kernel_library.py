@@ -82,7 +82,16 @@ class KernelLibrary:
     @property
     def instruction_set(self) -> str:
         """The one in use, such as ``avx2``."""
-        name: bytes = self._library.ovgen_instruction_set_name(self._library.ovgen_instruction_set())
+        return self._name(self._library.ovgen_instruction_set())
+
+    @property
+    def instruction_sets(self) -> list[str]:
+        """Those that were compiled in and that this CPU has, the plainest first."""
+        present: int = self._library.ovgen_instruction_sets()
+        return [self._name(number) for number in range(present.bit_length()) if present >> number & 1]
+
+    def _name(self, number: int) -> str:
+        name: bytes = self._library.ovgen_instruction_set_name(number)
         return name.decode()
 
     def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> PackedMatrix:

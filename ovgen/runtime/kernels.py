@@ -89,7 +89,7 @@ def choose_kernels(model: ov.Model, kernels: Kernels, device: str, config: Mappi
 @lru_cache(maxsize=1)
 def _library() -> KernelLibrary:
     """The library; built if it has not been. A failure is not remembered."""
-    path = build()
+    path = build().path
     try:
         return KernelLibrary(path)
     except (OSError, RuntimeError) as error:

@@ -1,0 +1,221 @@
+"""Building the native CPU kernels: once for each version of OpenVINO and of the sources, with the C++ compiler at hand.
+
+What is needed besides, headers and libraries, comes with the ``openvino`` package. The result lies in a folder of
+``OVGEN_HOME``, named by what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import openvino as ov
+
+from ovgen.env import home
+from ovgen.errors import KernelError
+from ovgen.resources import kernel_sources
+
+__all__ = ["KernelBuild", "build", "clean", "find_build"]
+
+# No fused multiply-add where none is written: results must not depend on the compiler. No traps: NaN raises nothing.
+_FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-trapping-math")
+_OWN_FLAGS = "// flags:"  # of a source that the compiler, or the CPU, need not know; in its first line
+_COMPILERS = ("g++", "clang++", "c++")
+_LIBRARY, _RECORD = "libovgen_kernels.so", "build.json"
+_TIMEOUT = 300  # seconds for one source
+_SHOWN = 400  # characters of what a compiler says
+_log = logging.getLogger("ovgen")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelBuild:
+    """A library that has been built.
+
+    Attributes:
+        path: of the library.
+        compiler: what built it.
+        seconds: that it took.
+        left_out: sources that the compiler did not take, with what it said.
+    """
+
+    path: Path
+    compiler: str
+    seconds: float
+    left_out: Mapping[str, str]
+
+
+def find_build(sources: Path | None = None) -> KernelBuild | None:
+    """The library for these sources (default: ovgen's own) and this OpenVINO, if it has been built."""
+    folder = _folder(sources or kernel_sources())
+    try:
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        found = KernelBuild(folder / _LIBRARY, **record)
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.path.is_file() else None
+
+
+def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
+    """Build the library if it has not been; safe with several processes at once, of which one builds.
+
+    Args:
+        sources: the folder of the C++ sources; ovgen's own if None.
+        force: even if there is one.
+
+    Raises:
+        KernelError: it cannot be built here; the message says why and what to do.
+    """
+    found = None if force else find_build(sources)
+    if found is not None:
+        return found
+    if sys.platform != "linux":
+        raise KernelError(f"they are built on Linux only so far, and this is {platform.system()}")
+    sources = sources or kernel_sources()
+    compiler = _compiler()
+    folder = _folder(sources)
+    try:
+        with _lock(folder.parent):
+            found = None if force else find_build(sources)  # another process may have built it meanwhile
+            return found or _build(sources, compiler, folder)
+    except OSError as error:
+        raise KernelError(
+            f"they cannot be kept in {folder.parent}: {error}. OVGEN_HOME names another folder"
+        ) from error
+
+
+def clean() -> int:
+    """Remove all libraries; returns how many bytes there were.
+
+    Raises:
+        KernelError: they cannot be removed.
+    """
+    folder = home() / "kernels"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise KernelError(f"{folder} cannot be removed: {error}") from error
+    return size
+
+
+def _folder(sources: Path) -> Path:
+    """Where the library is kept: a name made of all that it depends on but the compiler."""
+    digest = hashlib.sha256(json.dumps([ov.__version__, platform.machine(), _FLAGS]).encode())
+    for file in sorted(sources.glob("*")):
+        if file.is_file():
+            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return home() / "kernels" / digest.hexdigest()[:16]
+
+
+def _compiler() -> list[str]:
+    """The command of a C++ compiler: that in the environment variable ``CXX``, or the first that is there."""
+    wanted = os.environ.get("CXX")
+    for command in [shlex.split(wanted)] if wanted else [[name] for name in _COMPILERS]:
+        if command and shutil.which(command[0]):
+            return command
+    tried = f"CXX={wanted}" if wanted else ", ".join(_COMPILERS)
+    raise KernelError(f"there is no C++ compiler ({tried}): install g++ or clang")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One process builds at a time; the lock of one that dies is gone with it."""
+    import fcntl  # not everywhere, but where this is called
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(sources: Path, compiler: Sequence[str], folder: Path) -> KernelBuild:
+    """Build in a folder of its own, which gets its name when all is there. The caller holds the lock."""
+    _log.warning("building the native CPU kernels with %s, which takes some seconds and is done once", compiler[0])
+    begin = time.perf_counter()
+    for unfinished in folder.parent.glob("*.tmp"):  # of processes that were killed
+        shutil.rmtree(unfinished, ignore_errors=True)
+    work = folder.with_suffix(".tmp")
+    work.mkdir()
+    try:
+        left_out = _compile_all(sources, compiler, work)
+        seconds = time.perf_counter() - begin
+        record = KernelBuild(work / _LIBRARY, " ".join(compiler), round(seconds, 2), left_out)
+        told = {name: value for name, value in asdict(record).items() if name != "path"}
+        (work / _RECORD).write_text(json.dumps(told), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    for name, reason in left_out.items():
+        _log.info("the native CPU kernels are built without %s: %s", name, reason)
+    _log.info("built the native CPU kernels in %.1f s", seconds)
+    return KernelBuild(folder / _LIBRARY, record.compiler, record.seconds, left_out)
+
+
+def _compile_all(sources: Path, compiler: Sequence[str], work: Path) -> dict[str, str]:
+    """Make the library in ``work``; returns what was left out, and why."""
+    package = Path(ov.__file__).parent
+    libraries = [*_libraries(package, "libopenvino.so*"), *_libraries(package, "libtbb.so*")]
+    include = package / "include"
+    if not include.is_dir() or len(libraries) < 2:
+        raise KernelError(f"{package} has no headers or no libraries: install openvino from its wheel")
+    files = sorted(sources.glob("*.cpp"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        failures = list(pool.map(partial(_compile, compiler, include, work), files))
+    left_out = {file.name: failure for file, failure in zip(files, failures, strict=True) if failure is not None}
+    for file in files:
+        if file.name in left_out and not _own_flags(file):
+            raise KernelError(f"{compiler[0]} does not compile {file.name}: {left_out[file.name]}")
+    objects = [str(work / f"{file.stem}.o") for file in files if file.name not in left_out]
+    failure = _run(
+        [*compiler, "-shared", *objects, "-o", str(work / _LIBRARY), *libraries, f"-Wl,-rpath,{package / 'libs'}"]
+    )
+    if failure is not None:
+        raise KernelError(f"{compiler[0]} does not link them: {failure}")
+    for each in objects:
+        os.unlink(each)
+    return left_out
+
+
+def _libraries(package: Path, pattern: str) -> list[str]:
+    """The one file of this pattern that has contents: wheels have no links."""
+    return [str(path) for path in sorted((package / "libs").glob(pattern))][-1:]
+
+
+def _own_flags(source: Path) -> list[str]:
+    with open(source, encoding="utf-8") as file:
+        first = file.readline()
+    return first.removeprefix(_OWN_FLAGS).split() if first.startswith(_OWN_FLAGS) else []
+
+
+def _compile(compiler: Sequence[str], include: Path, work: Path, source: Path) -> str | None:
+    flags = [*_FLAGS, *_own_flags(source), f"-I{include}"]
+    return _run([*compiler, *flags, "-c", str(source), "-o", str(work / f"{source.stem}.o")])
+
+
+def _run(command: Sequence[str]) -> str | None:
+    """Run a compiler; returns None, or what it said if it failed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"it was not done after {_TIMEOUT} s"
+    if done.returncode == 0:
+        return None
+    _log.debug("%s\n%s", shlex.join(command), done.stderr)
+    lines = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+    return (lines[0] if lines else done.stderr.strip() or f"it ended with status {done.returncode}")[:_SHOWN]
