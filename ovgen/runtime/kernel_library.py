@@ -20,7 +20,6 @@ from openvino.utils.node_factory import NodeFactory
 
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
-from ovgen.weights import Compressed
 
 __all__ = ["KernelLibrary", "PackedMatrix"]
 
@@ -109,7 +108,7 @@ class KernelLibrary:
             "columns": columns,
             "group": columns // first.scale.shape[1],
             "rows": rows,
-            "zero_points": not all(_is_symmetric(projection.weight) for projection in projections),
+            "zero_points": not all(map(_is_symmetric, projections)),
             "bias": any(projection.bias is not None for projection in projections),
             "gated": gated,
         }
@@ -160,9 +159,9 @@ class KernelLibrary:
         return taken
 
 
-def _is_symmetric(matrix: Compressed) -> bool:
+def _is_symmetric(projection: Projection) -> bool:
     """Whether the kernels need no zero points; codes are signed then."""
-    return matrix.zero_point is None and matrix.dtype in ("i4", "i8")
+    return projection.weight.zero_point is None and projection.weight.dtype in ("i4", "i8")
 
 
 def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:

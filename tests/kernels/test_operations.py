@@ -1,0 +1,108 @@
+"""The kernels as OpenVINO operations, in compiled models, against the twin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino.opset15 as op
+import pytest
+from numpy.typing import NDArray
+
+from ovgen.graph.passes.native import Projection
+from ovgen.runtime.device import core
+from ovgen.runtime.kernel_library import KernelLibrary
+from ovgen.weights.compressed import Bits
+from tests.kernels import twin
+from tests.kernels.cases import ZEROS, assert_within, compressed
+from tests.kernels.library import Library
+from tests.kernels.twin import ACTIVATIONS, Output, Shape
+
+COLUMNS, GROUP = 64, 32
+
+
+@pytest.fixture(scope="module")
+def native(library: Library) -> KernelLibrary:
+    return KernelLibrary(library.path)
+
+
+def projections(dtype: Bits, zero: Any, rows: Sequence[int], biases: Sequence[bool]) -> list[Projection]:
+    rng = np.random.default_rng(0)
+    return [
+        Projection(
+            compressed(rng, size, COLUMNS, GROUP, dtype, zero),
+            rng.normal(size=size).astype(np.float32) if bias else None,
+        )
+        for size, bias in zip(rows, biases, strict=True)
+    ]
+
+
+def expected(parts: Sequence[Projection], x: NDArray[np.float32], **options: Any) -> list[Output]:
+    """Of the twin; ``x``: (tokens, columns)."""
+    weights = [part.weight for part in parts]
+    zero_points = any(weight.zero_point is not None or weight.dtype in ("u4", "u8") for weight in weights)
+    rows = tuple(weight.shape[0] for weight in weights)
+    shape = Shape(COLUMNS, GROUP, rows, weights[0].bits, zero_points, bias=True, **options)
+    biases = [np.zeros(part.weight.shape[0], "f4") if part.bias is None else part.bias for part in parts]
+    return twin.linear(shape, twin.pack(shape, weights, biases), x)
+
+
+def linear_model(native: KernelLibrary, parts: Sequence[Projection], rank: int, **options: Any) -> ov.Model:
+    x = op.parameter([-1] * (rank - 1) + [COLUMNS], ov.Type.f32)
+    packed = native.pack(parts, gated=options.pop("gated", False))
+    return ov.Model([op.result(y) for y in native.linear(x.output(0), packed, **options)], [x])
+
+
+def results(model: ov.Model, data: NDArray[Any]) -> list[NDArray[np.float32]]:
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return [np.array(y) for y in compiled([data]).values()]
+
+
+@pytest.mark.parametrize("zero", ZEROS)
+@pytest.mark.parametrize("dtype", ["u4", "i4", "u8", "i8"])
+def test_every_type_of_codes(native: KernelLibrary, dtype: Bits, zero: Any) -> None:
+    parts = projections(dtype, zero, (10, 3), (True, False))
+    x = np.random.default_rng(1).normal(size=(2, 3, COLUMNS)).astype(np.float32)
+    outputs = results(linear_model(native, parts, 3), x)
+    assert [y.shape for y in outputs] == [(2, 3, 10), (2, 3, 3)]
+    assert_within([y.reshape(6, -1) for y in outputs], expected(parts, x.reshape(6, -1)), dtype)
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["apart", "gated"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(native: KernelLibrary, activation: str, gated: bool) -> None:
+    parts = projections("i4", None, (9, 9), (False, False))
+    x = np.random.default_rng(1).normal(size=(5, COLUMNS)).astype(np.float32)
+    outputs = results(linear_model(native, parts, 2, activation=activation, gated=gated), x)
+    assert_within(outputs, expected(parts, x, activation=activation, gated=gated), activation)
+
+
+def test_one_model_takes_any_number_of_tokens(native: KernelLibrary) -> None:
+    parts = projections("u4", np.uint8, (30,), (True,))
+    compiled = core().compile_model(linear_model(native, parts, 2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for tokens in (1, 40, 0, 3):
+        x = np.random.default_rng(tokens).normal(size=(tokens, COLUMNS)).astype(np.float32)
+        outputs = [np.array(y) for y in compiled([x]).values()]
+        assert outputs[0].shape == (tokens, 30)
+        assert_within(outputs, expected(parts, x), f"{tokens} tokens")
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_embedding(native: KernelLibrary, dtype: Any) -> None:
+    (part,) = parts = projections("u8", np.uint8, (50,), (False,))
+    ids = op.parameter([-1, -1], dtype)
+    rows = native.embedding(ids.output(0), native.pack(parts))
+    (y,) = results(ov.Model([op.result(rows)], [ids]), np.array([[0, 49, 7], [-1, -50, 8]], dtype))
+    np.testing.assert_array_equal(y, part.weight.to_f32()[[[0, 49, 7], [49, 0, 8]]])
+
+
+def test_a_saved_model_computes_the_same(native: KernelLibrary, tmp_path: Path) -> None:
+    parts = projections("u4", np.float16, (30, 30), (True, False))
+    model = linear_model(native, parts, 2, activation="silu", gated=True)
+    x = np.random.default_rng(0).normal(size=(4, COLUMNS)).astype(np.float32)
+    ov.serialize(model, tmp_path / "model.xml")
+    assert_same = np.testing.assert_array_equal
+    assert_same(results(core().read_model(tmp_path / "model.xml"), x), results(model, x))

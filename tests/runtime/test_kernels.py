@@ -1,0 +1,158 @@
+"""When the native kernels are taken, and that a model computes the same with them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+
+import ovgen
+from ovgen.runtime import kernels as module
+from ovgen.weights import Compression
+from tests.tiny_models import make
+
+NO_COMPILER = sys.platform != "linux" or not any(map(shutil.which, ("g++", "clang++", "c++")))
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="the kernels cannot be built: no Linux, or no C++ compiler")
+IDS = [3, 7, 11, 2, 5, 8, 13, 21, 1, 4]
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama in INT8."""
+    folder = tmp_path_factory.mktemp("int8")
+    return ovgen.convert(make("llama", folder / "llama"), folder / "ir", weights="int8").path
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine that cannot build the kernels, and has not."""
+    monkeypatch.setenv("OVGEN_HOME", str(tmp_path / "empty"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    module._library.cache_clear()
+    yield
+    module._library.cache_clear()
+
+
+@needs_compiler
+def test_compressed_weights_are_computed_natively(int8: Path) -> None:
+    llm = ovgen.LLM(int8)
+    assert llm.kernels.native
+    assert llm.kernels.name.startswith("native (")
+    assert "linear layers in" in str(llm.kernels)
+    kinds = [node.get_type_name() for node in llm.kernels.model.get_ops()]
+    assert "CompressedLinear" in kinds
+    assert "MatMul" not in {node.get_type_name() for node in llm.kernels.model.get_ops() if "proj" in str(node)}
+    out = llm.generate(IDS, max_new_tokens=3, ignore_eos=True)
+    assert out.metrics.kernels == llm.kernels.name
+    assert "CompressedLinear" not in {node.get_type_name() for node in llm.model.get_ops()}  # what is saved is standard
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"kernels": "off"}, "off"),
+        ({"device_config": {"EXECUTION_MODE_HINT": "ACCURACY"}}, "ACCURACY"),
+        ({"device_config": {"EXECUTION_MODE_HINT": ov.properties.hint.ExecutionMode.ACCURACY}}, "ACCURACY"),
+    ],
+)
+def test_float32_activations_on_request(int8: Path, options: dict[str, Any], reason: str) -> None:
+    llm = ovgen.LLM(int8, **options)
+    assert llm.kernels.name == "plugin"
+    assert reason in llm.kernels.reason
+    assert llm.generate(IDS, max_new_tokens=1).metrics.kernels == "plugin"
+    if "kernels" not in options:
+        with pytest.raises(ovgen.KernelError, match=f"require.*{reason}"):
+            ovgen.LLM(int8, kernels="require", **options)
+
+
+def test_a_model_without_compressed_weights_stays_with_the_plugin(tiny_llama: Path) -> None:
+    assert ovgen.LLM(tiny_llama).kernels.name == "plugin"
+    with pytest.raises(ovgen.KernelError):
+        ovgen.LLM(tiny_llama, kernels="require")
+
+
+def test_an_unknown_choice_is_an_error(tiny_llama: Path) -> None:
+    with pytest.raises(ovgen.ConfigError, match="kernels must be one of auto, off, require, got 'on'"):
+        ovgen.LLM(tiny_llama, kernels="on")
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_one_line_says_so(int8: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="ovgen"):
+        llm = ovgen.LLM(int8)
+    assert llm.kernels.name == "plugin"
+    lines = [record.getMessage() for record in caplog.records if "native kernels" in record.getMessage()]
+    assert len(lines) == 1
+    assert "install g++" in lines[0] or "Linux" in lines[0]
+    assert len(llm.generate(IDS, max_new_tokens=3, ignore_eos=True).token_ids) == 3
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_required_kernels_are_an_error(int8: Path) -> None:
+    with pytest.raises(ovgen.KernelError, match="install g\\+\\+|Linux"):
+        ovgen.LLM(int8, kernels="require")
+    with pytest.raises(ovgen.DeviceError):  # its kind: the next device of a list may do
+        ovgen.LLM(int8, kernels="require", device=["CPU"])
+
+
+@needs_compiler
+@pytest.mark.parametrize("form", ["paged", "stateful", "static"])
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_all_forms_compute_what_the_plugin_computes(variant: str, weights: Any, form: Any, tmp_path: Path) -> None:
+    folder = make(variant, tmp_path / variant)
+    options: dict[str, Any] = {"weights": Compression(weights=weights, group_size=32 if weights == "int4" else None)}
+    options |= {"form": form, "device_config": {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}}
+    expected = ovgen.LLM(folder, kernels="off", **options).session().forward(IDS)
+    session = ovgen.LLM(folder, kernels="require", **options).session()
+    logits = np.concatenate([session.forward(IDS[:5]), *(session.forward([token]) for token in IDS[5:])])
+    assert np.abs(logits - expected).max() < 0.05 * expected.std()  # activations are rounded to 8 bits
+
+
+@needs_compiler
+def test_steps_of_the_same_tokens_give_the_same_in_any_graph(int8: Path) -> None:
+    llm = ovgen.LLM(int8, device_config={"KV_CACHE_PRECISION": "f32"})
+    together = llm.session().forward(IDS)
+    session = llm.session()
+    alone = np.concatenate([session.forward([token]) for token in IDS])
+    np.testing.assert_allclose(alone, together, atol=1e-4 * together.std(), rtol=0)
+    for _ in range(6):  # often enough for a graph of four tokens
+        session.trim(len(IDS) - 4)
+        np.testing.assert_allclose(session.forward(IDS[-4:]), together[-4:], atol=1e-4 * together.std(), rtol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("form", ["stateful", "static"])
+def test_compiled_models_come_back_from_the_cache(int8: Path, form: Any, tmp_path: Path) -> None:
+    config = {"CACHE_DIR": str(tmp_path / "cache")}
+    first = ovgen.LLM(int8, form=form, device_config=config, kernels="require")
+    expected = first.generate(IDS, max_new_tokens=8, ignore_eos=True).token_ids
+    assert any((tmp_path / "cache").iterdir())
+    again = ovgen.LLM(int8, form=form, device_config=config, kernels="require")
+    assert again.generate(IDS, max_new_tokens=8, ignore_eos=True).token_ids == expected
+
+
+@needs_compiler
+def test_a_lowered_model_can_be_saved_and_read(int8: Path, tmp_path: Path) -> None:
+    from ovgen.runtime.device import core
+
+    lowered = ovgen.LLM(int8, kernels="require").kernels.model
+    ov.save_model(lowered, tmp_path / "native.xml", compress_to_fp16=False)
+    again = core().read_model(tmp_path / "native.xml")
+    inputs = {
+        "input_ids": np.array([IDS]),
+        "attention_mask": np.ones((1, len(IDS)), np.int64),
+        "position_ids": np.arange(len(IDS))[None],
+        "beam_idx": np.zeros(1, np.int32),
+    }
+    ours, theirs = (core().compile_model(model, "CPU")(inputs)["logits"] for model in (lowered, again))
+    np.testing.assert_array_equal(ours, theirs)
+
+
