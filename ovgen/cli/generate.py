@@ -98,4 +98,5 @@ def _record(llm: LLM, prompt: str, output: GenerationOutput) -> dict[str, object
         "load_time": llm.load_time,
         "device": llm.device,
         "form": llm.form,
+        "kernels": llm.kernels.name,
     }

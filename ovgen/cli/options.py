@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -59,6 +60,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=get_args(Form),
         help="how the model runs (default: auto)",
     )
+    group.add_argument(
+        "--verbose", "-v", action="store_true", help="say which device, form and kernels were chosen, and why"
+    )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
     add_compression_options(parser)
 
@@ -111,7 +115,7 @@ def load_model(options: argparse.Namespace) -> LLM:
         raise ConfigError("--model: the path is empty; leave the option out for the bundled storyteller")
     path = bundled_model() if options.model is None else Path(options.model)
     with status(f"Loading {path.name}"):
-        return LLM(
+        llm = LLM(
             path,
             device=options.device,
             device_config=parse_properties(options.device_config),
@@ -119,6 +123,10 @@ def load_model(options: argparse.Namespace) -> LLM:
             weights=compression(options),
             **_given(options, EngineConfig),
         )
+    if options.verbose:
+        for line in (*llm.device_report, f"kernels: {llm.kernels}", f"KV cache: {llm.engine.runner.cache_layout}"):
+            print(line, file=sys.stderr)
+    return llm
 
 
 def parse_properties(pairs: Sequence[str]) -> dict[str, Any]:

@@ -29,8 +29,8 @@ LAYERS = {
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return users_library(tmp_path_factory.getbasetemp())
+def library(home: None) -> Library:
+    return users_library()
 
 
 @cache

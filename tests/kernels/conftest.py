@@ -9,9 +9,9 @@ from tests.kernels.library import Kernels, Library
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+def library(home: None) -> Library:
     """The library as users get it."""
-    return users_library(tmp_path_factory.getbasetemp())
+    return users_library()
 
 
 @pytest.fixture(scope="session")

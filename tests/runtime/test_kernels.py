@@ -27,7 +27,7 @@ IDS = [3, 7, 11, 2, 5, 8, 13, 21, 1, 4]
 def int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama in INT8."""
     folder = tmp_path_factory.mktemp("int8")
-    return ovgen.convert(make("llama", folder / "llama"), folder / "ir", weights="int8").path
+    return ovgen.convert(make("llama", folder / "llama"), folder / "ir", weights="int8")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_without_a_compiler_one_line_says_so(int8: Path, caplog: pytest.LogCaptu
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_required_kernels_are_an_error(int8: Path) -> None:
-    with pytest.raises(ovgen.KernelError, match="install g\\+\\+|Linux"):
+    with pytest.raises(ovgen.KernelError, match=r"install g\+\+|Linux"):
         ovgen.LLM(int8, kernels="require")
     with pytest.raises(ovgen.DeviceError):  # its kind: the next device of a list may do
         ovgen.LLM(int8, kernels="require", device=["CPU"])
@@ -105,15 +105,16 @@ def test_without_a_compiler_required_kernels_are_an_error(int8: Path) -> None:
 @needs_compiler
 @pytest.mark.parametrize("form", ["paged", "stateful", "static"])
 @pytest.mark.parametrize("weights", ["int8", "int4"])
-@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+@pytest.mark.parametrize("variant", ["storyteller", "gpt2"])
 def test_all_forms_compute_what_the_plugin_computes(variant: str, weights: Any, form: Any, tmp_path: Path) -> None:
-    folder = make(variant, tmp_path / variant)
+    folder = make(variant, tmp_path / variant) if variant == "gpt2" else ovgen.bundled_model(variant)
     options: dict[str, Any] = {"weights": Compression(weights=weights, group_size=32 if weights == "int4" else None)}
     options |= {"form": form, "device_config": {"KV_CACHE_PRECISION": "f32", "INFERENCE_PRECISION_HINT": "f32"}}
     expected = ovgen.LLM(folder, kernels="off", **options).session().forward(IDS)
     session = ovgen.LLM(folder, kernels="require", **options).session()
     logits = np.concatenate([session.forward(IDS[:5]), *(session.forward([token]) for token in IDS[5:])])
-    assert np.abs(logits - expected).max() < 0.05 * expected.std()  # activations are rounded to 8 bits
+    error = np.sqrt(np.square(logits - expected).mean())
+    assert error < 0.04 * expected.std()  # activations are rounded to 8 bits
 
 
 @needs_compiler
@@ -154,5 +155,3 @@ def test_a_lowered_model_can_be_saved_and_read(int8: Path, tmp_path: Path) -> No
     }
     ours, theirs = (core().compile_model(model, "CPU")(inputs)["logits"] for model in (lowered, again))
     np.testing.assert_array_equal(ours, theirs)
-
-
