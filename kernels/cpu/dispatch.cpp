@@ -21,18 +21,19 @@ bool always() { return true; }
 #if defined(__x86_64__)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }  // all of these have F16C
 
-#ifdef OVGEN_EMULATE_VNNI  // for tests: avx_vnni.cpp then does without
+#ifdef OVGEN_EMULATE_VNNI  // for tests
 bool has_avx_vnni() { return has_avx2(); }
+bool has_avx512_vnni() { return has_avx2(); }
 #else
 bool has_avx_vnni() {
     unsigned a = 0, b = 0, c = 0, d = 0;
     return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4);
 }
-#endif
 
 bool has_avx512_vnni() {
     return has_avx2() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+#endif
 #else
 bool has_avx2() { return false; }
 bool has_avx_vnni() { return false; }

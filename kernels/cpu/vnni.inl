@@ -1,8 +1,24 @@
-// What AVX-VNNI and AVX512-VNNI have in common; the including source defines `multiply_add`, which adds to each lane
-// four products of an unsigned and a signed byte.
+// The kernels for AVX-VNNI and AVX512-VNNI, which have one instruction under two names: OVGEN_DPBUSD adds to each lane
+// four products of an unsigned and a signed byte. With OVGEN_EMULATE_VNNI it is spelled out, for tests elsewhere.
+#include "x86.inl"
 
 namespace ovgen {
 namespace {
+
+#ifdef OVGEN_EMULATE_VNNI
+inline __m256i multiply_add(__m256i sum, __m256i a, __m256i b) {
+    alignas(32) uint8_t u[32];
+    alignas(32) int8_t s[32];
+    alignas(32) int32_t y[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(u), a);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(s), b);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(y), sum);
+    for (int i = 0; i < 32; i++) y[i / 4] += u[i] * s[i];
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(y));
+}
+#else
+inline __m256i multiply_add(__m256i sum, __m256i a, __m256i b) { return OVGEN_DPBUSD(sum, a, b); }
+#endif
 
 struct Set : X86 {
     static Ints dot(const Weights<4>& w, const int8_t* a, Ints sum) {
@@ -24,4 +40,7 @@ struct Set : X86 {
 constexpr Kernels kKernels{quantise, multiply};
 
 }  // namespace
+
+const Kernels* OVGEN_KERNELS() { return &kKernels; }
+
 }  // namespace ovgen

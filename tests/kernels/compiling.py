@@ -47,9 +47,10 @@ def users_library() -> Library:
 
 
 def emulating_library(folder: Path) -> Library:
-    """A library whose AVX-VNNI runs on AVX2, its one instruction written out."""
+    """A library whose VNNI kernels run on AVX2, their one instruction written out."""
     target, tbb = folder / "emulating.so", next((_OPENVINO / "libs").glob("libtbb.so.*"))
-    sources = [SOURCES / f"{name}.cpp" for name in ("dispatch", "linear", "pack", "scalar", "avx2", "avx_vnni")]
+    names = ("dispatch", "linear", "pack", "scalar", "avx2", "avx_vnni", "avx512_vnni")
+    sources = [SOURCES / f"{name}.cpp" for name in names]
     flags = [*flags_of(SOURCES / "avx2.cpp"), "-DOVGEN_EMULATE_VNNI"]
     compile_with("-shared", *flags, *sources, tbb, f"-Wl,-rpath,{tbb.parent}", "-o", target)
     return Library(target)

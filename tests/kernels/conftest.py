@@ -16,9 +16,10 @@ def library(home: None) -> Library:
 
 @pytest.fixture(scope="session")
 def every_set(library: Library, tmp_path_factory: pytest.TempPathFactory) -> list[Kernels]:
-    """All instruction sets that run here, and AVX-VNNI in any case where AVX2 is."""
+    """All instruction sets that run here, and those with VNNI in any case where AVX2 is."""
     sets = [Kernels(name, library, number) for name, number in library.sets().items()]
     if "avx2" in library.sets():
         emulating = emulating_library(tmp_path_factory.mktemp("kernels"))
-        sets.append(Kernels("avx_vnni, emulated", emulating, emulating.sets()["avx_vnni"]))
+        for name in ("avx_vnni", "avx512_vnni"):
+            sets.append(Kernels(f"{name}, emulated", emulating, emulating.sets()[name]))
     return sets
