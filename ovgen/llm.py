@@ -12,6 +12,8 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
+import openvino as ov
+
 from ovgen.config import EngineConfig, SamplingParams, fields_set, override
 from ovgen.engine.loop import Engine
 from ovgen.engine.request import Request
@@ -64,7 +66,6 @@ class LLM:
 
     Attributes:
         path: where the model was loaded from: its folder or file, or the compressed copy.
-        model: its graph, an ``openvino.Model`` in the causal LM form.
         config: its ``config.json``.
         tokenizer: None where the folder has none; prompts are token ids then.
         default_params: what ``generate`` does if told nothing: from ``generation_config.json``, else greedy.
@@ -104,18 +105,18 @@ class LLM:
         identity = digest(place, times=True) if keeps else None  # before the weights are mapped
         source = load(place)
         self.path = source.path
-        self.model = source.build()
+        model = source.build()
         self.config = source.config
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self._source = replace(source, checkpoint=None)  # the graph has the weights
-        length = _length(source, engine_config)
-        self._longrope = settle_longrope(self.model, length)
+        self._length = length = _length(source, engine_config)
+        self._longrope = settle_longrope(model, length)
         _report_longrope(self._longrope, length)
         if keeps and digest(place, times=True) != identity:
             raise CorruptFileError(f"{place} has changed while it was being loaded: load it again")
         self._runners = Runners(
-            self.model,
+            model,
             devices,
             config,
             form,
@@ -125,6 +126,8 @@ class LLM:
             partial(try_in_child, source.path, engine_config) if probe else None,
         )
         self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
+        lowered = self.kernels.native and self.kernels.model is model
+        self._model = None if lowered else model
         self.load_time = time.perf_counter() - begin
 
     @property
@@ -136,6 +139,14 @@ class LLM:
     def form(self) -> str:
         """The form in use."""
         return self.engine.runner.form
+
+    @property
+    def model(self) -> ov.Model:
+        """Its graph in the causal LM form; read again from `path` where the native kernels have taken the weights."""
+        if self._model is None:
+            self._model = load(self.path).build()
+            settle_longrope(self._model, self._length)
+        return self._model
 
     @property
     def kernels(self) -> KernelChoice:

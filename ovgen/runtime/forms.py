@@ -67,7 +67,7 @@ class Runners:
     """Makes runners of a stateful causal LM, trying devices and forms in order.
 
     Args:
-        model: the causal LM form.
+        model: the causal LM form. With CPUs alone, native kernels take the weights out of it.
         devices: tried in this order; with several, one that is absent, fails or refuses a property is passed over.
         config: OpenVINO properties, of all devices, or of one under its name.
         form: which form; ``auto`` lets the device choose.
@@ -102,6 +102,7 @@ class Runners:
         self._model = model
         self.kernels: KernelChoice | None = None
         self._choices: dict[str, KernelChoice] = {}
+        self._several = any(base_name(device) != "CPU" for device in devices)  # that do not share what one takes
         self._properties = {device: device_properties(config, device) for device in devices}
         check_sections(config, devices)
         self._flat = [str(name) for name, value in config.items() if not isinstance(value, Mapping)]
@@ -189,7 +190,9 @@ class Runners:
     def _choose(self, device: str, config: Mapping[str, Any]) -> KernelChoice:
         """The kernels for a device, chosen once: all forms of the model on it share the packed weights."""
         if device not in self._choices:
-            self._choices[device] = choose_kernels(self._model, self._engine.kernels, device, config)
+            self._choices[device] = choose_kernels(
+                self._model, self._engine.kernels, device, config, keep=self._several
+            )
         return self._choices[device]
 
     def _reason(self, device: str, error: Exception) -> str:

@@ -52,13 +52,16 @@ class KernelChoice:
         return f"{self.name}: {self.reason}"
 
 
-def choose_kernels(model: ov.Model, kernels: Kernels, device: str, config: Mapping[str, Any]) -> KernelChoice:
+def choose_kernels(
+    model: ov.Model, kernels: Kernels, device: str, config: Mapping[str, Any], *, keep: bool = True
+) -> KernelChoice:
     """The kernels for a model on a device; native ones are built when they are first needed.
 
     Args:
-        model: the causal LM form; it is left as it is.
+        model: the causal LM form.
         kernels: what is wanted.
         device: OpenVINO's name.
+        keep: leave the model as it is; else it is lowered itself, so that its weights need not be in memory twice.
         config: the device's properties. ``EXECUTION_MODE_HINT=ACCURACY`` keeps activations in float32.
 
     Raises:
@@ -74,7 +77,7 @@ def choose_kernels(model: ov.Model, kernels: Kernels, device: str, config: Mappi
             _log.warning("no native kernels: %s", error)
             reason = str(error)
     if reason is None:
-        lowered = model.clone()
+        lowered = model.clone() if keep else model
         report = to_native(lowered, library)
         for line in report.skipped:
             _log.info("not for the native kernels: %s", line)
