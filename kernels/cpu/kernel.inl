@@ -121,7 +121,7 @@ inline Panel panel_for(const OvgenShape& shape) {
 // Write `rows` of the eight results of each token to `out`, whose rows are `stride` long.
 inline void write(const float* results, int64_t tokens, int64_t rows, float* out, int64_t stride) {
     for (int64_t m = 0; m < tokens; m++) {
-        if (rows == kPanel) {
+        if (rows == kPanel) {  // of a known length: one instruction
             std::memcpy(out + m * stride, results + m * kPanel, kPanel * 4);
         } else {
             std::memcpy(out + m * stride, results + m * kPanel, rows * 4);

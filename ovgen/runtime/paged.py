@@ -11,7 +11,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ovgen.errors import UnsupportedModelError
+from ovgen.errors import DeviceError, UnsupportedModelError
 from ovgen.graph.passes import ROWS_INPUT, of_tokens
 from ovgen.runtime.block_memory import on_gpu
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
@@ -210,7 +210,13 @@ class PagedRunner:
             return 0
         self._asked[tokens] += 1
         if self._asked[tokens] == _OFTEN:
-            compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
+            try:
+                compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
+            except (DeviceError, RuntimeError) as error:
+                _log.warning(
+                    "no graph of fixed shapes for steps of %d tokens, which will take longer: %s", tokens, error
+                )
+                return 0
             for lane in self._lanes:
                 lane.graphs[tokens] = graph = _Graph(compiled)
                 wait_before_freeing(self, graph.request)
