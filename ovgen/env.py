@@ -6,7 +6,7 @@ from pathlib import Path
 from ovgen.config import nearest
 from ovgen.errors import ConfigError
 
-__all__ = ["OVERRIDES", "home", "log_level", "overrides", "unknown"]
+__all__ = ["OVERRIDES", "cxx", "home", "log_level", "overrides", "unknown"]
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -26,8 +26,13 @@ def log_level() -> str:
     return level
 
 
+def cxx() -> str | None:
+    """``CXX``: the C++ compiler for the native kernels, with arguments if it takes some, as make and CMake know it."""
+    return os.environ.get("CXX")
+
+
 def home() -> Path:
-    """``OVGEN_HOME``: where models are kept that were compressed while loading; the user's cache folder if not set."""
+    """``OVGEN_HOME``: where compressed copies of models and built kernels are kept; if not set, the user's cache."""
     chosen = os.environ.get("OVGEN_HOME")
     if chosen:
         return Path(chosen).expanduser().absolute()

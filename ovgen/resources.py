@@ -38,4 +38,4 @@ def kernel_sources() -> Path:
     for kernels in _KERNELS:
         if (kernels / "cpu").is_dir():
             return kernels / "cpu"
-    raise KernelError(f"their sources are not at {_KERNELS[0] / 'cpu'}: reinstall ovgen")
+    raise KernelError(f"the sources of the native kernels are not at {_KERNELS[0] / 'cpu'}: reinstall ovgen")

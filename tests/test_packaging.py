@@ -29,11 +29,14 @@ def test_the_only_top_level_package_is_ovgen(wheel: list[str]) -> None:
     assert {name for name in top if not name.endswith(".dist-info")} == {"ovgen"}
 
 
-def test_every_module_and_the_bundled_models_are_in_it(wheel: list[str]) -> None:
+def test_every_module_and_bundled_file_is_in_it(wheel: list[str]) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("ovgen/**/*.py")}
     assert modules <= set(wheel)
     assert "ovgen/py.typed" in wheel
     for model in ("storyteller", "storyteller-draft"):
         for file in ("config.json", "model.safetensors", "tokenizer.json"):
             assert f"ovgen/_models/{model}/{file}" in wheel
+    kernels = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("kernels/cpu/*.*")}
+    assert {"kernels/cpu/api.h", "kernels/cpu/kernel.inl", "kernels/cpu/extension.cpp"} <= kernels
+    assert {f"ovgen/_{name}" for name in kernels} <= set(wheel)
     assert any(name.endswith("/licenses/LICENSE") for name in wheel)

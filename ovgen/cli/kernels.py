@@ -7,7 +7,8 @@ from typing import Any
 
 from ovgen.cli.options import to_json
 from ovgen.cli.terminal import status
-from ovgen.runtime.kernel_build import KernelBuild, build, clean, find_build
+from ovgen.errors import KernelError
+from ovgen.runtime.kernel_build import KernelBuild, build, clean, find_build, find_compiler
 from ovgen.runtime.kernel_library import KernelLibrary
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -41,18 +42,32 @@ def run(options: argparse.Namespace) -> int:
             found: KernelBuild | None = build(force=options.force)
     else:
         found = find_build()
-    report = None if found is None else _report(found)
+    report = {"built": False, "problem": _problem()} if found is None else {"built": True, **_report(found)}
     if options.json:
-        print(to_json({"built": report is not None, **(report or {})}))
-    elif report is None:
-        print("not built: `ovgen kernels build` does it, or loading a model with compressed weights on a CPU")
-    else:
+        print(to_json(report))
+    elif report["built"]:
         _show(report)
+    elif report["problem"]:
+        print(f"not built, and cannot be: {report['problem']}")
+    else:
+        print("not built: `ovgen kernels build` does it, or loading a model with compressed weights on a CPU")
     return 0 if found is not None else 1
 
 
+def _problem() -> str | None:
+    """Why the kernels cannot be built."""
+    try:
+        find_compiler()
+    except KernelError as error:
+        return str(error)
+    return None
+
+
 def _report(found: KernelBuild) -> dict[str, Any]:
-    library = KernelLibrary(found.path)
+    try:
+        library = KernelLibrary(found.path)
+    except (OSError, RuntimeError) as error:
+        raise KernelError(f"{found.path} cannot be loaded: {error}. `ovgen kernels build --force` may help") from error
     return {
         "library": str(found.path),
         "bytes": found.path.stat().st_size,

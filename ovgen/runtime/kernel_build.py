@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,18 +19,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import openvino as ov
 
-from ovgen.env import home
+from ovgen.env import cxx, home
 from ovgen.errors import KernelError
 from ovgen.resources import kernel_sources
 
-__all__ = ["KernelBuild", "build", "clean", "find_build"]
+__all__ = ["KernelBuild", "build", "clean", "find_build", "find_compiler"]
 
 # No fused multiply-add where none is written: results must not depend on the compiler. No traps: NaN raises nothing.
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-trapping-math")
@@ -37,6 +38,7 @@ _OWN_FLAGS = "// flags:"  # of a source that the compiler, or the CPU, need not 
 _COMPILERS = ("g++", "clang++", "c++")
 _LIBRARY, _RECORD = "libovgen_kernels.so", "build.json"
 _TIMEOUT = 300  # seconds for one source
+_TELLING = re.compile("error:|undefined reference|multiple definition|cannot find", re.IGNORECASE)
 _SHOWN = 400  # characters of what a compiler says
 _log = logging.getLogger("ovgen")
 
@@ -47,7 +49,7 @@ class KernelBuild:
 
     Attributes:
         path: of the library.
-        compiler: what built it.
+        compiler: what built it, with its version.
         seconds: that it took.
         left_out: sources that the compiler did not take, with what it said.
     """
@@ -59,14 +61,18 @@ class KernelBuild:
 
 
 def find_build(sources: Path | None = None) -> KernelBuild | None:
-    """The library for these sources (default: ovgen's own) and this OpenVINO, if it has been built."""
+    """The library for these sources (default: ovgen's own) and this OpenVINO, if it has been built and is whole."""
     folder = _folder(sources or kernel_sources())
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        found = KernelBuild(folder / _LIBRARY, **record)
-    except (OSError, ValueError, TypeError):
+        if record.pop("sha256") != _digest(folder / _LIBRARY):  # loading what is cut off may end the process
+            raise ValueError("the library's digest differs")
+        return KernelBuild(folder / _LIBRARY, **record)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return found if found.path.is_file() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        _log.warning("the native CPU kernels in %s are damaged: %s", folder, error)
+        return None
 
 
 def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
@@ -82,10 +88,8 @@ def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
     found = None if force else find_build(sources)
     if found is not None:
         return found
-    if sys.platform != "linux":
-        raise KernelError(f"they are built on Linux only so far, and this is {platform.system()}")
     sources = sources or kernel_sources()
-    compiler = _compiler()
+    compiler = find_compiler()
     folder = _folder(sources)
     try:
         with _lock(folder.parent):
@@ -93,24 +97,48 @@ def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
             return found or _build(sources, compiler, folder)
     except OSError as error:
         raise KernelError(
-            f"they cannot be kept in {folder.parent}: {error}. OVGEN_HOME names another folder"
+            f"the native kernels cannot be kept in {folder.parent}: {error}. OVGEN_HOME names another folder"
         ) from error
 
 
 def clean() -> int:
-    """Remove all libraries; returns how many bytes there were.
+    """Remove all libraries, those of other versions too; returns how many bytes there were. Waits for who builds.
 
     Raises:
         KernelError: they cannot be removed.
     """
     folder = home() / "kernels"
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if not folder.is_dir():
+        return 0
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
+        with _lock(folder):  # whose file stays: others may wait for it
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            for each in folder.iterdir():
+                if each.is_dir():
+                    shutil.rmtree(each)
     except OSError as error:
-        raise KernelError(f"{folder} cannot be removed: {error}") from error
+        raise KernelError(f"the native kernels in {folder} cannot be removed: {error}") from error
     return size
+
+
+def find_compiler() -> list[str]:
+    """The command of a C++ compiler: that in the environment variable ``CXX``, or the first that is there.
+
+    Raises:
+        KernelError: there is none, or this is not Linux.
+    """
+    if sys.platform != "linux":
+        raise KernelError(f"the native kernels are built on Linux only so far, and this is {platform.system()}")
+    wanted = cxx()
+    try:
+        commands = [shlex.split(wanted)] if wanted else [[name] for name in _COMPILERS]
+    except ValueError as error:
+        raise KernelError(f"CXX must be the command of a C++ compiler, got {wanted!r}: {error}") from error
+    for command in commands:
+        if command and shutil.which(command[0]):
+            return command
+    tried = f"CXX={wanted}" if wanted else ", ".join(_COMPILERS)
+    raise KernelError(f"there is no C++ compiler ({tried}): install g++ or clang")
 
 
 def _folder(sources: Path) -> Path:
@@ -122,14 +150,8 @@ def _folder(sources: Path) -> Path:
     return home() / "kernels" / digest.hexdigest()[:16]
 
 
-def _compiler() -> list[str]:
-    """The command of a C++ compiler: that in the environment variable ``CXX``, or the first that is there."""
-    wanted = os.environ.get("CXX")
-    for command in [shlex.split(wanted)] if wanted else [[name] for name in _COMPILERS]:
-        if command and shutil.which(command[0]):
-            return command
-    tried = f"CXX={wanted}" if wanted else ", ".join(_COMPILERS)
-    raise KernelError(f"there is no C++ compiler ({tried}): install g++ or clang")
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @contextmanager
@@ -139,7 +161,11 @@ def _lock(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _log.info("another process builds the native CPU kernels: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -154,17 +180,20 @@ def _build(sources: Path, compiler: Sequence[str], folder: Path) -> KernelBuild:
     try:
         left_out = _compile_all(sources, compiler, work)
         seconds = time.perf_counter() - begin
-        record = KernelBuild(work / _LIBRARY, " ".join(compiler), round(seconds, 2), left_out)
-        told = {name: value for name, value in asdict(record).items() if name != "path"}
+        version = _call([*compiler, "--version"]).stdout.strip().partition("\n")[0]
+        built = KernelBuild(folder / _LIBRARY, f"{shlex.join(compiler)}: {version}", round(seconds, 2), left_out)
+        told = {name: value for name, value in asdict(built).items() if name != "path"}
+        told["sha256"] = _digest(work / _LIBRARY)
         (work / _RECORD).write_text(json.dumps(told), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder)
         work.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for name, reason in left_out.items():
         _log.info("the native CPU kernels are built without %s: %s", name, reason)
     _log.info("built the native CPU kernels in %.1f s", seconds)
-    return KernelBuild(folder / _LIBRARY, record.compiler, record.seconds, left_out)
+    return built
 
 
 def _compile_all(sources: Path, compiler: Sequence[str], work: Path) -> dict[str, str]:
@@ -175,18 +204,18 @@ def _compile_all(sources: Path, compiler: Sequence[str], work: Path) -> dict[str
     if not include.is_dir() or len(libraries) < 2:
         raise KernelError(f"{package} has no headers or no libraries: install openvino from its wheel")
     files = sorted(sources.glob("*.cpp"))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         failures = list(pool.map(partial(_compile, compiler, include, work), files))
     left_out = {file.name: failure for file, failure in zip(files, failures, strict=True) if failure is not None}
     for file in files:
         if file.name in left_out and not _own_flags(file):
-            raise KernelError(f"{compiler[0]} does not compile {file.name}: {left_out[file.name]}")
+            reason = f"{compiler[0]} does not compile {file.name}: {left_out[file.name]}"
+            raise KernelError(f"{reason}. CXX names another compiler")
     objects = [str(work / f"{file.stem}.o") for file in files if file.name not in left_out]
-    failure = _run(
-        [*compiler, "-shared", *objects, "-o", str(work / _LIBRARY), *libraries, f"-Wl,-rpath,{package / 'libs'}"]
-    )
+    link = ["-shared", "-Wl,--no-undefined", f"-Wl,-rpath,{package / 'libs'}", "-o", str(work / _LIBRARY)]
+    failure = _run([*compiler, *link, *objects, *libraries])
     if failure is not None:
-        raise KernelError(f"{compiler[0]} does not link them: {failure}")
+        raise KernelError(f"{compiler[0]} does not link the native kernels: {failure}. CXX names another compiler")
     for each in objects:
         os.unlink(each)
     return left_out
@@ -204,18 +233,28 @@ def _own_flags(source: Path) -> list[str]:
 
 
 def _compile(compiler: Sequence[str], include: Path, work: Path, source: Path) -> str | None:
-    flags = [*_FLAGS, *_own_flags(source), f"-I{include}"]
+    flags = [*_FLAGS, *_own_flags(source), "-isystem", str(include)]
     return _run([*compiler, *flags, "-c", str(source), "-o", str(work / f"{source.stem}.o")])
 
 
 def _run(command: Sequence[str]) -> str | None:
     """Run a compiler; returns None, or what it said if it failed."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT)
-    except subprocess.TimeoutExpired:
-        return f"it was not done after {_TIMEOUT} s"
+    done = _call(command)
     if done.returncode == 0:
         return None
     _log.debug("%s\n%s", shlex.join(command), done.stderr)
-    lines = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
+    lines = [line.strip() for line in done.stderr.splitlines() if _TELLING.search(line)]
     return (lines[0] if lines else done.stderr.strip() or f"it ended with status {done.returncode}")[:_SHOWN]
+
+
+def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler, which speaks English then; that it does not run at all is no matter of a single source."""
+    english = {**os.environ, "LC_ALL": "C"}
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=english, timeout=_TIMEOUT, check=False
+        )
+    except OSError as error:
+        raise KernelError(f"{command[0]} does not run: {error.strerror}. CXX names another compiler") from error
+    except subprocess.TimeoutExpired as error:
+        raise KernelError(f"{command[0]} was not done after {_TIMEOUT} s: {shlex.join(command)}") from error

@@ -74,7 +74,7 @@ def choose_kernels(
         except KernelError as error:
             if kernels == "require":
                 raise
-            _log.warning("no native kernels: %s", error)
+            _log.warning("compressed weights are left to OpenVINO's own kernels, which are slower here: %s", error)
             reason = str(error)
     if reason is None:
         lowered = model.clone() if keep else model

@@ -20,6 +20,6 @@ def every_set(library: Library, tmp_path_factory: pytest.TempPathFactory) -> lis
     sets = [Kernels(name, library, number) for name, number in library.sets().items()]
     if "avx2" in library.sets():
         emulating = emulating_library(tmp_path_factory.mktemp("kernels"))
-        for name in ("avx_vnni", "avx512_vnni"):
-            sets.append(Kernels(f"{name}, emulated", emulating, emulating.sets()[name]))
+        names = ("avx_vnni", "avx512_vnni")
+        sets += [Kernels(f"{name}, emulated", emulating, emulating.sets()[name]) for name in names]
     return sets

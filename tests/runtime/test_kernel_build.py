@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+import openvino
 import pytest
 
 from ovgen.errors import KernelError
 from ovgen.resources import kernel_sources
+from ovgen.runtime import kernel_build
 from ovgen.runtime.kernel_build import build, clean, find_build
 
 pytestmark = [
@@ -76,7 +78,7 @@ def test_what_does_not_compile_is_an_error(sources: Path, home: Path) -> None:
 
 def test_what_does_not_link_is_an_error(sources: Path) -> None:
     (sources / "twice.cpp").write_text(SOURCES["base.cpp"])
-    with pytest.raises(KernelError, match="does not link them"):
+    with pytest.raises(KernelError, match=r"does not link the native kernels: .*answer"):
         build(sources)
 
 
@@ -86,7 +88,7 @@ def test_other_sources_or_another_openvino_are_another_library(sources: Path, mo
     assert find_build(sources) is None
     assert build(sources).path != first
     (sources / "more.h").unlink()
-    monkeypatch.setattr("openvino.__version__", "2031.1")
+    monkeypatch.setattr(openvino, "__version__", "2031.1")
     assert find_build(sources) is None
 
 
@@ -100,17 +102,48 @@ def test_no_compiler_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPatch)
         build(sources)
 
 
+@pytest.mark.parametrize(
+    "text", ["no script\n", "#!/no/such/interpreter\n", "#!/bin/sh\necho 'cannot: no licence' >&2; exit 3\n"]
+)
+def test_a_compiler_that_does_not_work_is_an_error(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "broken").write_text(text)
+    (tmp_path / "broken").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "broken"))
+    with pytest.raises(KernelError, match=r"broken does not (run|compile base\.cpp: cannot: no licence).*CXX names"):
+        build(sources)
+
+
+def test_a_command_that_cannot_be_read_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", 'g++ "')
+    with pytest.raises(KernelError, match="CXX must be the command of a C\\+\\+ compiler, got 'g\\+\\+ \"'"):
+        build(sources)
+
+
+def test_a_compiler_that_does_not_end_is_an_error(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    (tmp_path / "hanging").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "hanging").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "hanging"))
+    monkeypatch.setattr(kernel_build, "_TIMEOUT", 0.2)
+    with pytest.raises(KernelError, match=r"hanging was not done after 0\.2 s"):
+        build(sources)
+    assert [path.name for path in (home / "kernels").iterdir()] == ["lock"]
+
+
 def test_a_compiler_of_ones_own(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(f'#!/bin/sh\necho used >> {tmp_path}/log\nshift\nexec {shutil.which("c++")} "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("CXX", f"{wrapper} --dropped")
-    assert build(sources).compiler == f"{wrapper} --dropped"
-    assert len((tmp_path / "log").read_text().splitlines()) == len(SOURCES) + 1
+    assert build(sources).compiler.startswith(f"{wrapper} --dropped: ")
+    assert len((tmp_path / "log").read_text().splitlines()) == len(SOURCES) + 2  # linked, asked for its version
 
 
 def test_another_system_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(KernelError, match="Linux only"):
         build(sources)
 
@@ -121,19 +154,67 @@ def test_a_folder_that_cannot_be_written_is_an_error(sources: Path, home: Path) 
         build(sources)
 
 
-def test_a_damaged_record_is_built_again(sources: Path) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"sha256": ""}'])
+def test_a_damaged_record_is_built_again(sources: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     folder = build(sources).path.parent
-    (folder / "build.json").write_text("{")
+    (folder / "build.json").write_text(text)
     assert find_build(sources) is None
+    assert "are damaged" in caplog.text
     build(sources)
     assert json.loads((folder / "build.json").read_text())["compiler"]
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000, -1])
+def test_a_damaged_library_is_built_again(sources: Path, caplog: pytest.LogCaptureFixture, left: int) -> None:
+    path = build(sources).path
+    path.write_bytes(path.read_bytes()[:left])
+    assert find_build(sources) is None
+    assert "digest differs" in caplog.text
+    assert ctypes.CDLL(str(build(sources).path)).answer() == 42
+
+
+def test_a_library_is_read_from_a_home_that_cannot_be_written(sources: Path, home: Path) -> None:
+    built = build(sources)
+    folders = [home, home / "kernels", built.path.parent]
+    try:
+        for folder in folders:
+            folder.chmod(0o555)
+        assert build(sources) == built
+        if os.access(home, os.W_OK):
+            pytest.skip("this user may write everywhere")
+        with pytest.raises(KernelError, match="cannot be kept"):
+            build(sources, force=True)
+        with pytest.raises(KernelError, match="cannot be removed"):
+            clean()
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_home_that_cannot_be_cleaned_is_an_error(sources: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    build(sources)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(KernelError, match=r"cannot be removed: .*Permission denied"):
+        clean()
 
 
 def test_clean_removes_all(sources: Path, home: Path) -> None:
     size = build(sources).path.stat().st_size
     assert clean() >= size
-    assert not (home / "kernels").exists()
+    assert [path.name for path in (home / "kernels").iterdir()] == ["lock"]
     assert clean() == 0
+
+
+def test_cleaning_waits_for_who_builds(sources: Path, tmp_path: Path, slow_compiler: str) -> None:
+    process = child(sources, slow_compiler)
+    wait_for(tmp_path / "calls")
+    assert clean() > 0
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert not Path(out.strip()).exists()
 
 
 def child(sources: Path, compiler: str) -> subprocess.Popen[str]:
@@ -143,6 +224,13 @@ def child(sources: Path, compiler: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "CXX": compiler}
     command = [sys.executable, "-c", code, str(sources)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(file: Path) -> None:
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -159,7 +247,7 @@ def test_of_two_processes_one_builds(sources: Path, tmp_path: Path, slow_compile
     results = [process.communicate(timeout=120) for process in processes]
     assert all(process.returncode == 0 for process in processes), results
     assert results[0][0] == results[1][0]
-    assert len((tmp_path / "calls").read_text().splitlines()) == len(SOURCES) + 1
+    assert len((tmp_path / "calls").read_text().splitlines()) == len(SOURCES) + 2
     built = [error for _, error in results if "building the native CPU kernels" in error]
     assert len(built) == 1
 
@@ -168,9 +256,7 @@ def test_a_killed_build_leaves_nothing_in_the_way(
     sources: Path, tmp_path: Path, home: Path, slow_compiler: str
 ) -> None:
     process = child(sources, slow_compiler)
-    end = time.monotonic() + 60
-    while not (tmp_path / "calls").exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_for(tmp_path / "calls")
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     assert list((home / "kernels").glob("*.tmp"))

@@ -88,7 +88,7 @@ def test_without_a_compiler_one_line_says_so(int8: Path, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, logger="ovgen"):
         llm = ovgen.LLM(int8)
     assert llm.kernels.name == "plugin"
-    lines = [record.getMessage() for record in caplog.records if "native kernels" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "OpenVINO's own kernels" in record.getMessage()]
     assert len(lines) == 1
     assert "install g++" in lines[0] or "Linux" in lines[0]
     assert len(llm.generate(IDS, max_new_tokens=3, ignore_eos=True).token_ids) == 3
