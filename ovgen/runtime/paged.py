@@ -112,11 +112,11 @@ class PagedRunner:
         self.max_blocks = self._cache.most
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self.cache_layout = f"paged {self._cache.layout}"
-        if on_gpu(self.compiled):
-            self._check_blocks()
         self._model = model if fixed else None
         self._asked: Counter[int] = Counter({1: _OFTEN - 1})  # how often steps of so many tokens were wanted
         self._fixed(1)
+        if on_gpu(self.compiled):
+            self._check_blocks()
 
     @property
     def cache_bytes(self) -> int:

@@ -86,7 +86,7 @@ def plain_openvino(folder: Path) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_optimum_exported_runs_as_it_is(exported: Path, form: Form) -> None:
-    llm = ovgen.LLM(exported, device_config=F32, form=form)
+    llm = ovgen.LLM(exported, device_config=F32, form=form, kernels="off")
     session = llm.session()
     logits = np.concatenate([session.forward(IDS[:9]), session.forward(IDS[9:10]), session.forward(IDS[10:])])
     np.testing.assert_allclose(logits, plain_openvino(exported), atol=1e-4, rtol=0)
@@ -106,7 +106,7 @@ def test_the_stateless_export_gives_hugging_faces_logits(tmp_path: Path) -> None
 def test_compressed_weights_stay_compressed(form: Form, tmp_path: Path) -> None:
     with zipfile.ZipFile(IR / "llama-int4.zip") as archive:
         archive.extractall(tmp_path)
-    llm = ovgen.LLM(tmp_path, form=form)
+    llm = ovgen.LLM(tmp_path, form=form, kernels="off")
     runner = llm.engine.runner
     types = {
         op.get_output_element_type(0).get_type_name()

@@ -1,0 +1,306 @@
+"""Engines side by side, each in a process of its own that computes when it is told to and otherwise sleeps.
+
+`Worker` is the near end of such a process, `serve` the far one. A line of JSON goes in, and one comes out:
+
+- ``{"do": "generate", "prompts": [[1, 2], ...], "tokens": 8}``: greedy, prompts of one length in a batch.
+  Answer: seconds to the first token (of all prompts), and from there to the last one, ``{"first": ..., "rest": ...}``.
+- ``{"do": "step", "tokens": 4, "past": 64}``: so many tokens in one pass, seconds; `Ovgen` only.
+- ``{"do": "read"}``: bytes a second that are read from memory; `Memory` only.
+
+Every answer says also what the process has taken: ``load`` (seconds), ``peak`` (bytes of memory), and ``idle`` (how
+much of a core it kept busy while it waited for the request).
+
+The far end runs in the Python of an engine, which may have nothing of ovgen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["ENGINES", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
+
+_THREADS = os.cpu_count() or 1
+
+
+class WorkerError(Exception):
+    """An engine cannot be had, or has ended; the message is the last that it said."""
+
+
+class Worker:
+    """A process that serves an engine.
+
+    Args:
+        command: what starts it; it comes to `serve`.
+        log: file for what it says on stderr.
+
+    Raises:
+        WorkerError: it cannot be started, or the engine cannot be loaded.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._log = log
+        try:
+            with log.open("w") as stderr:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+                )
+        except OSError as error:
+            raise WorkerError(str(error)) from error
+        self._answer()  # when it has been loaded
+
+    def ask(self, do: str, **options: Any) -> dict[str, float]:
+        """One piece of work, done.
+
+        Raises:
+            WorkerError: the process has ended.
+        """
+        assert self._process.stdin is not None
+        with suppress(OSError):  # it has ended; what it said last tells why
+            self._process.stdin.write(json.dumps({"do": do, **options}) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process, and wait until its memory is free."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(OSError):  # something was left to be written
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def _answer(self) -> dict[str, float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self.close()
+            said = self._log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise WorkerError(f"{said[-1]} (exit status {self._process.returncode}; more in {self._log})")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+def serve(engine: str, path: str) -> None:
+    """Load an engine of `ENGINES` with a model, and do what comes in by stdin until that ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    served = ENGINES[engine]
+    for name in served.imports:
+        import_module(name)  # is not counted as loading
+    begin = time.perf_counter()
+    loaded: Any = served(path)
+    state = {"load": time.perf_counter() - begin, "idle": 0.0}
+    answer: dict[str, float] = {}
+    while True:
+        answers.write(json.dumps({**answer, **state, "peak": _peak_bytes()}) + "\n")
+        answers.flush()
+        wall, busy = time.perf_counter(), time.process_time()
+        line = sys.stdin.readline()
+        state["idle"] = (time.process_time() - busy) / (time.perf_counter() - wall)
+        if not line:
+            return
+        request = json.loads(line)
+        answer = getattr(loaded, request.pop("do"))(**request)
+
+
+class Ovgen:
+    """ovgen with native kernels, and with OpenVINO's own (`OvgenPlugin`)."""
+
+    imports = ("ovgen",)
+    kernels = "require"
+
+    def __init__(self, path: str) -> None:
+        self._llm: Any = import_module("ovgen").LLM(path, kernels=self.kernels)
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+        """See the module."""
+        begin = time.perf_counter()
+        outputs = self._llm.generate(prompts, max_new_tokens=tokens, temperature=0, ignore_eos=True)
+        first = max(output.metrics.first_token for output in outputs)
+        last = max(output.metrics.last_token for output in outputs)
+        return {"first": first - begin, "rest": last - first}
+
+    def step(self, tokens: int, past: int, repeat: int = 8) -> dict[str, float]:
+        """The runner's time alone, the median of some steps."""
+        chunk_of = import_module("ovgen.runtime.runner").Chunk
+        runner, sequence = self._llm.engine.runner, -1
+        self.generate([[7] * past], tokens + 1)  # the engine makes room for that many tokens
+        blocks = range(-(-(past + tokens) // runner.block_size))
+        seconds = []
+        for count, before, rows in [(past, 0, 0)] + (repeat + 1) * [(tokens, past, tokens)]:
+            runner.trim(sequence, before)
+            begin = time.perf_counter()
+            runner.start([chunk_of(sequence, [7] * count, before, blocks, rows)])
+            runner.wait()
+            seconds.append(time.perf_counter() - begin)
+        runner.release(sequence)
+        return {"step": statistics.median(seconds[2:])}
+
+
+class OvgenPlugin(Ovgen):
+    """ovgen with OpenVINO's own kernels."""
+
+    kernels = "off"
+
+
+class GenAI:
+    """openvino.genai as it is without any options; times are those that it gives."""
+
+    imports = ("openvino_genai",)
+
+    def __init__(self, path: str) -> None:
+        self._genai: Any = import_module("openvino_genai")
+        self._tensor: Any = import_module("openvino").Tensor
+        self._pipeline = self._genai.LLMPipeline(path, "CPU")
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+        """See the module."""
+        config = self._genai.GenerationConfig()
+        config.max_new_tokens, config.do_sample, config.ignore_eos = tokens, False, True
+        ids = np.array(prompts, np.int64)
+        inputs = self._genai.TokenizedInputs(self._tensor(ids), self._tensor(np.ones_like(ids)))
+        metrics = self._pipeline.generate(inputs, config).perf_metrics
+        times = metrics.raw_metrics.m_new_token_times  # of the steps, ms
+        assert len(times) == tokens
+        return {"first": metrics.get_ttft().mean / 1000, "rest": (times[-1] - times[0]) / 1000}
+
+
+class LlamaCpp:
+    """llama.cpp through the functions of its C interface; the likeliest token is found by numpy."""
+
+    imports = ("llama_cpp",)
+    _length, _most = 2048, 16  # tokens over all sequences, and sequences
+
+    def __init__(self, path: str) -> None:
+        self._lib: Any = import_module("llama_cpp")
+        self._lib.llama_backend_init()
+        model = self._lib.llama_model_load_from_file(path.encode(), self._lib.llama_model_default_params())
+        assert model, "llama.cpp does not take the model"
+        self._vocab_size = self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model))
+        options = self._lib.llama_context_default_params()
+        options.n_ctx, options.n_seq_max, options.kv_unified = self._length, self._most, True
+        options.n_batch = options.n_ubatch = 512
+        options.n_threads = options.n_threads_batch = _THREADS
+        self._context = self._lib.llama_init_from_model(model, options)
+        assert self._context, "llama.cpp makes no context"
+        self._batch = self._lib.llama_batch_init(options.n_batch, 0, 1)
+
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+        """See the module."""
+        self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
+        begin = time.perf_counter()
+        fresh, past = prompts, 0
+        for number in range(tokens):
+            likeliest = self._step(fresh, past)
+            past += len(fresh[0])
+            fresh = [[token] for token in likeliest]
+            if not number:
+                first = time.perf_counter()
+        return {"first": first - begin, "rest": time.perf_counter() - first}
+
+    def _step(self, fresh: list[list[int]], past: int) -> list[int]:
+        """Compute new tokens of all sequences, equally many; the likeliest token of each."""
+        batch, count = self._batch, 0
+        for sequence, tokens in enumerate(fresh):
+            for index, token in enumerate(tokens):
+                batch.token[count], batch.pos[count] = token, past + index
+                batch.n_seq_id[count], batch.seq_id[count][0] = 1, sequence
+                batch.logits[count] = index == len(tokens) - 1
+                count += 1
+        batch.n_tokens = count
+        assert self._lib.llama_decode(self._context, batch) == 0, "llama.cpp could not compute"
+        logits = self._lib.llama_get_logits(self._context)
+        shape = (len(fresh), self._vocab_size)
+        return [int(token) for token in np.ctypeslib.as_array(logits, shape).argmax(-1)]
+
+
+class Memory:
+    """The machine's memory: how fast all cores read it when they do nothing else.
+
+    The reader is compiled where there is a compiler; numpy, which reaches about nine tenths of it, is taken elsewhere.
+    """
+
+    imports = ()
+    _bytes = 256 << 20  # far more than any cache
+    _code = r"""
+    #include <stddef.h>
+    typedef unsigned long long V __attribute__((vector_size(32)));
+    // Four streams, as more of them keep more reads in flight.
+    unsigned long long read_all(const V *begin, size_t count) {
+        const V *at[4]; V sum[4] = {{0}};
+        for (int s = 0; s < 4; s++) at[s] = begin + s * (count / 4);
+        for (size_t i = 0; i + 1 < count / 4; i += 2)
+            for (int s = 0; s < 4; s++) {
+                __builtin_prefetch((const char *)(at[s] + i) + 1024, 0, 0);
+                sum[s] ^= at[s][i]; sum[s] ^= at[s][i + 1];
+            }
+        V all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
+        return all[0] ^ all[1] ^ all[2] ^ all[3];
+    }
+    """
+
+    def __init__(self, path: str) -> None:
+        self._kept = mmap.mmap(-1, self._bytes)  # aligned to a page
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._kept.madvise(mmap.MADV_HUGEPAGE)
+        memory = np.frombuffer(self._kept, np.int32)
+        memory[:] = 1  # pages that nobody wrote to are all the same one
+        self._parts = np.split(memory, [len(memory) * n // _THREADS // 1024 * 1024 for n in range(1, _THREADS)])
+        self._pool = ThreadPoolExecutor(_THREADS)
+        self._reader = self._compiled() or np.max
+
+    def read(self) -> dict[str, float]:
+        """Bytes a second: the best of some times, since whatever disturbs only slows."""
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            list(self._pool.map(self._reader, self._parts))
+            seconds.append(time.perf_counter() - begin)
+        return {"bandwidth": self._bytes / min(seconds)}
+
+    def _compiled(self) -> Callable[[NDArray[np.int32]], Any] | None:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "reader.so"
+            command = ["cc", "-x", "c", "-", "-O3", "-march=native", "-shared", "-fPIC", "-o", str(library)]
+            try:
+                subprocess.run(command, input=self._code, text=True, check=True)
+            except (OSError, subprocess.CalledProcessError):
+                return None
+            function = ctypes.CDLL(str(library)).read_all
+        function.restype = ctypes.c_uint64
+        return lambda part: function(ctypes.c_void_p(part.ctypes.data), ctypes.c_size_t(part.nbytes // 32))
+
+
+ENGINES: dict[str, Any] = {
+    "native": Ovgen,
+    "plugin": OvgenPlugin,
+    "genai": GenAI,
+    "llamacpp": LlamaCpp,
+    "memory": Memory,
+}
+"""What can be served, by name."""
+
+
+def _peak_bytes() -> int:
+    """Most memory that the process has had. (``getrusage`` would count what its parent had before it, too.)"""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    return 0
