@@ -131,6 +131,8 @@ class EngineConfig:
         _require("max_num_batched_tokens", tokens, tokens_ok, f"at least max_num_seqs ({seqs})")
         length_ok = length is None or (_is_int(length) and length >= 1)
         _require("max_model_len", length, length_ok, "a whole number of at least 1, or None")
+        kernels: object = self.kernels
+        object.__setattr__(self, "kernels", "off" if kernels is False else kernels)  # as YAML reads ``off``
         choices = get_args(Kernels)
         _require("kernels", self.kernels, self.kernels in choices, f"one of {', '.join(choices)}")
         for name in ("batch_slots", "prefill_chunk_size"):

@@ -55,6 +55,11 @@ def options(configuration: Configuration) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value != defaults[name]}
 
 
+def test_yaml_reads_off_as_false(read: Read) -> None:
+    given = options(read("models: {a: {path: m.gguf, kernels: off}}"))
+    assert ovgen.EngineConfig(kernels=given["kernels"]).kernels == "off"
+
+
 def test_a_path_is_enough(read: Read, tmp_path: Path) -> None:
     configuration = read(MODEL)
     assert configuration.memory_budget == Setting(None, "default")

@@ -63,9 +63,11 @@ private:
 template <class Body>
 void in_parallel(int64_t count, int64_t threads, const Body& body) {
     if (threads <= 1 || count <= 1) return body(0, count);
-    tbb::parallel_for(
-        int64_t(0), threads, [&](int64_t i) { body(count * i / threads, count * (i + 1) / threads); },
-        tbb::static_partitioner());
+    tbb::this_task_arena::isolate([&] {  // waiting, this thread shall not begin with what would take its scratch
+        tbb::parallel_for(
+            int64_t(0), threads, [&](int64_t i) { body(count * i / threads, count * (i + 1) / threads); },
+            tbb::static_partitioner());
+    });
 }
 
 }  // namespace

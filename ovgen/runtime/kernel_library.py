@@ -65,11 +65,15 @@ class PackedMatrix:
 class KernelLibrary:
     """The library at ``path``. It implements `ovgen.graph.passes.native.NativeOps`.
 
+    Attributes:
+        version: stands for its sources: the name of its folder.
+
     Raises:
         OSError: it cannot be loaded.
     """
 
     def __init__(self, path: Path) -> None:
+        self.version = path.parent.name
         self._library = ctypes.CDLL(str(path))
         self._library.ovgen_packed_bytes.restype = ctypes.c_int64
         self._library.ovgen_instruction_set_name.restype = ctypes.c_char_p

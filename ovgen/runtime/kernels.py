@@ -32,11 +32,13 @@ class KernelChoice:
         model: the causal LM form, lowered if the kernels are native.
         name: `PLUGIN`, or ``native`` with the instruction set.
         reason: why not native, or what was lowered.
+        version: stands for the sources of native kernels, and so for how they pack weights.
     """
 
     model: ov.Model
     name: str
     reason: str
+    version: str = ""
 
     @property
     def native(self) -> bool:
@@ -45,7 +47,7 @@ class KernelChoice:
 
     def identity(self, weights: str | None) -> str | None:
         """What stands for the weights as they are in the lowered model."""
-        return weights and f"{weights} {self.name}"
+        return weights and f"{weights} {self.version}".rstrip()
 
     def __str__(self) -> str:
         """One line for people."""
@@ -82,7 +84,7 @@ def choose_kernels(
         for line in report.skipped:
             _log.info("not for the native kernels: %s", line)
         if report:
-            return KernelChoice(lowered, f"native ({library.instruction_set})", str(report))
+            return KernelChoice(lowered, f"native ({library.instruction_set})", str(report), library.version)
         reason = "no weights are compressed in a way that the native kernels know"
     if kernels == "require":
         raise KernelError(f"kernels='require' cannot be: {reason}")
