@@ -23,11 +23,11 @@ OVGEN_API int64_t ovgen_packed_bytes(const OvgenShape* shape);
 OVGEN_API void ovgen_pack(const OvgenShape* shape, int32_t projection, const uint8_t* codes, int32_t dtype, const uint16_t* scale,
                 const uint8_t* zero_u8, const uint16_t* zero_f16, const float* bias, uint8_t* packed);
 
-// x: (tokens, columns). outputs: a pointer for each projection, (tokens, rows); one if gated. `threads` 0: as many as
+// 0 if the instruction set is not there. x: (tokens, columns). outputs: a pointer for each projection, (tokens, rows); one if gated. `threads` 0: as many as
 // the task arena has.
-OVGEN_API void ovgen_linear(int32_t set, const OvgenShape* shape, const uint8_t* packed, const float* x, int64_t tokens,
+OVGEN_API int32_t ovgen_linear(int32_t set, const OvgenShape* shape, const uint8_t* packed, const float* x, int64_t tokens,
                   float* const* outputs, int32_t threads);
 
-// Rows of the (first) projection: out (count, columns). Ids below 0 count from the end; others are clamped.
+// Rows of the (first) projection: out (count, columns). Ids below 0 count from the end; rows that are not there are zeros.
 OVGEN_API void ovgen_embedding(const OvgenShape* shape, const uint8_t* packed, const int64_t* ids, int64_t count, float* out);
 }

@@ -19,7 +19,11 @@ struct Entry {
 bool always() { return true; }
 
 #if defined(__x86_64__)
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }  // all of these have F16C
+bool has_avx2() {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & 1u << 29);
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 #ifdef OVGEN_EMULATE_VNNI  // for tests
 bool has_avx_vnni() { return has_avx2(); }

@@ -3,6 +3,7 @@
 #include <openvino/core/op_extension.hpp>
 #include <openvino/op/op.hpp>
 
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ protected:
         OPENVINO_ASSERT((bits_ == 4 || bits_ == 8) && columns_ > 0 && group_ > 0 && columns_ % group_ == 0 &&
                             count >= 1 && count <= kMostProjections,
                         "ovgen: attributes of a compressed matrix that cannot be");
+        for (int64_t rows : rows_) OPENVINO_ASSERT(rows > 0, "ovgen: a projection without rows");
         OPENVINO_ASSERT(!gated_ || (count == 2 && rows_[0] == rows_[1]), "ovgen: a gate takes two projections of a size");
         shape_ = {};
         shape_.columns = columns_;
@@ -51,7 +53,7 @@ protected:
         shape_.bias = bias_;
         shape_.gated = gated_;
         shape_.activation = -1;
-        for (int32_t i = 0; i < 5; i++) {
+        for (int32_t i = 0; i < static_cast<int32_t>(std::size(kActivations)); i++) {
             if (activation_ == kActivations[i]) shape_.activation = i;
         }
         OPENVINO_ASSERT(shape_.activation >= 0, "ovgen: no activation ", activation_);
@@ -69,6 +71,11 @@ protected:
         bias_ = other.bias_;
         gated_ = other.gated_;
         activation_ = other.activation_;
+    }
+
+    void check(const ov::Tensor& packed) const {
+        OPENVINO_ASSERT(static_cast<int64_t>(packed.get_byte_size()) == Layout(shape_).bytes,
+                        "ovgen: a packed matrix of another size than its attributes say");
     }
 
     OvgenShape shape_{};
@@ -109,7 +116,10 @@ public:
     }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        check(inputs[1]);
         ov::Shape shape = inputs[0].get_shape();
+        OPENVINO_ASSERT(!shape.empty() && static_cast<int64_t>(shape.back()) == shape_.columns,
+                        "ovgen: activations of another length than the matrix");
         float* at[kMostProjections] = {};
         for (size_t i = 0; i < results(); i++) {
             shape.back() = shape_.rows[i];
@@ -153,6 +163,7 @@ public:
     }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
+        check(inputs[1]);
         ov::Shape shape = inputs[0].get_shape();
         shape.push_back(shape_.columns);
         outputs[0].set_shape(shape);

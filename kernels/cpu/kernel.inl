@@ -5,8 +5,8 @@
 //     Weights<Bits>           what is kept in registers of a part of a block, and of how many columns (`kColumns`)
 //     dot(weights, a, sum)    sum + the products with these columns of a token's codes, exactly
 //
-// Everything here is in an unnamed namespace, and no header with functions of its own is included: what is compiled
-// for one instruction set must not be taken by the linker for another.
+// Everything here is in an unnamed namespace, and functions of headers are always inlined: what is compiled for one
+// instruction set must not be taken by the linker for another.
 
 inline void quantise_piece(const float* x, int64_t count, int8_t* codes, int64_t stride, float* scale, float* sum) {
     float filled[kPiece];
@@ -22,7 +22,7 @@ inline void quantise_piece(const float* x, int64_t count, int8_t* codes, int64_t
     float most;
     std::memcpy(&most, &top, 4);
     const bool finite = top < 0x7f800000;
-    const bool zero = !finite || most < 1e-36f;
+    const bool zero = !finite || most < 1.5e-36f;
     Set::Ints totals = Set::no_ints();
     for (int64_t i = 0; i < padded; i += kBlock, codes += stride) {
         if (zero) {

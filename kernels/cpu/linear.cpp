@@ -21,6 +21,8 @@ class Scratch {
 public:
     uint8_t* take(int64_t bytes) {
         if (bytes > size_) {
+            size_ = 0;
+            memory_.reset();
             memory_.reset(new (std::align_val_t(64)) uint8_t[bytes]);
             size_ = bytes;
         }
@@ -100,8 +102,10 @@ void linear(const Kernels& kernels, const OvgenShape& shape, const uint8_t* pack
 
 }  // namespace ovgen
 
-void ovgen_linear(int32_t set, const OvgenShape* shape, const uint8_t* packed, const float* x, int64_t tokens,
+int32_t ovgen_linear(int32_t set, const OvgenShape* shape, const uint8_t* packed, const float* x, int64_t tokens,
                   float* const* outputs, int32_t threads) {
     const ovgen::Kernels* kernels = ovgen::kernels(set);
-    if (kernels != nullptr) ovgen::linear(*kernels, *shape, packed, x, tokens, outputs, threads);
+    if (kernels == nullptr) return 0;
+    ovgen::linear(*kernels, *shape, packed, x, tokens, outputs, threads);
+    return 1;
 }

@@ -110,7 +110,11 @@ void ovgen_embedding(const OvgenShape* shape, const uint8_t* packed, const int64
     const auto* zeros = reinterpret_cast<const uint16_t*>(packed + layout.zeros);
     const int64_t rows = shape->rows[0];
     for (int64_t i = 0; i < count; i++, out += shape->columns) {
-        const int64_t id = std::clamp<int64_t>(ids[i] < 0 ? ids[i] + rows : ids[i], 0, rows - 1);
+        const int64_t id = ids[i] < 0 ? ids[i] + rows : ids[i];
+        if (id < 0 || id >= rows) {  // as OpenVINO's Gather does
+            std::fill_n(out, shape->columns, 0.0f);
+            continue;
+        }
         const int64_t panel = place(*shape, 0, id / kPanel), row = id % kPanel;
         const uint8_t* codes = packed + panel * layout.blocks * layout.block_bytes;
         for (int64_t group = 0; group < layout.groups; group++) {

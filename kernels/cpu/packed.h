@@ -26,7 +26,7 @@ constexpr int64_t kBlock = 32;   // columns
 constexpr int64_t kPiece = 128;  // columns
 constexpr int64_t kMostProjections = 4;
 
-inline int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+inline __attribute__((always_inline)) int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 enum Activation : int32_t { kNone, kRelu, kGeluTanh, kGeluErf, kSilu };
 
@@ -51,7 +51,8 @@ namespace ovgen {
 
 // Numbers that follow from a shape; offsets in bytes.
 struct Layout {
-    explicit Layout(const OvgenShape& shape) {
+    // Inlined always: the linker must not take one that was compiled for another instruction set.
+    __attribute__((always_inline)) explicit Layout(const OvgenShape& shape) {
         groups = shape.columns / shape.group;
         pieces_per_group = (shape.group + kPiece - 1) / kPiece;
         const int64_t last = shape.group - (pieces_per_group - 1) * kPiece;

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovgen.cli.options import to_json
 from ovgen.cli.terminal import status
-from ovgen.errors import KernelError
+from ovgen.errors import ConfigError, KernelError
 from ovgen.runtime.kernel_build import KernelBuild, build, clean, find_build, find_compiler
 from ovgen.runtime.kernel_library import KernelLibrary
 
@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; the exit status of ``status`` is 1 if nothing is built."""
+    if options.force and options.action != "build":
+        raise ConfigError(f"--force is for `ovgen kernels build`, not for {options.action}")
     if options.action == "clean":
         size = clean()
         print(to_json({"removed_bytes": size}) if options.json else f"removed {size / 1e6:.1f} MB")

@@ -85,10 +85,12 @@ def stored_matrix(output: ov.Output) -> tuple[str, Weight | Compressed] | None:
     """
     steps: dict[str, ov.Node] = {}
     node = output.get_node()
-    while node.get_type_name() in ("Convert", "Reshape", "Multiply", "Subtract"):
-        if node.get_type_name() in steps and node.get_type_name() != "Convert":
-            return None  # scaled twice, say
-        steps[node.get_type_name()] = node
+    while node.get_type_name() in ("Convert", *_ORDER):
+        kind = node.get_type_name()
+        if kind != "Convert":
+            if any(_ORDER.index(kind) <= _ORDER.index(above) for above in steps):
+                return None  # scaled twice, say, or scaled first
+            steps[kind] = node
         node = node.input_value(0).get_node()
     shape = output.get_partial_shape()
     if node.get_type_name() != "Constant" or len(shape) != 2:
@@ -103,12 +105,33 @@ def stored_matrix(output: ov.Output) -> tuple[str, Weight | Compressed] | None:
     rows = shape[0].get_length()
     if scale.ndim < 2 or scale.shape[0] != rows or scale.shape[-1] != 1:
         return None  # one for all, or one a column
+    if zeros is not None:
+        zeros = _zeros(zeros, scale.shape)
+        if zeros is None:
+            return None
+    columns = shape[1].get_length()
+    if kind in ("u4", "i4") and columns % 2:
+        return None  # rows begin in the middle of a byte
     per_group = (rows, scale.size // rows)
-    zeros = None if zeros is None else np.broadcast_to(zeros.reshape(-1)[: scale.size], scale.size).reshape(per_group)
+    zeros = None if zeros is None else zeros.reshape(per_group)
     codes = node.data if kind in ("u8", "i8") else node.data.view(np.uint8)
     return name, Compressed(codes.reshape(rows, -1), cast(Bits, kind), scale.reshape(per_group), zeros)
 
 
+def _zeros(zeros: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Zero points as `Compressed` holds them; None if it cannot, or if there is not one for each scale."""
+    if zeros.dtype not in (np.uint8, np.float16):
+        halves = zeros.astype(np.float16)
+        if not np.array_equal(halves, zeros):
+            return None
+        zeros = halves
+    try:
+        return np.broadcast_to(zeros, shape)
+    except ValueError:  # one for each column, say
+        return None
+
+
+_ORDER = ("Reshape", "Multiply", "Subtract")  # from the matrix down to the codes
 _FLOATS = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 
 
@@ -123,5 +146,9 @@ def _numbers(node: ov.Node) -> NDArray[Any] | None:
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Constant":
         return None
-    data = node.data
-    return data if node.get_element_type() != ov.Type.u4 else unpack_nibbles(data.reshape(1, -1), signed=False)
+    kind = node.get_element_type()
+    if kind not in (ov.Type.u4, ov.Type.i4):
+        return cast("NDArray[Any]", node.data)
+    numbers = unpack_nibbles(node.data.view(np.uint8).reshape(1, -1), signed=kind == ov.Type.i4)
+    shape = node.get_output_shape(0)
+    return numbers.reshape(-1)[: int(np.prod(shape))].reshape(shape)

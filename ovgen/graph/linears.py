@@ -16,13 +16,23 @@ from numpy.typing import NDArray
 from ovgen.graph.compressed import stored_matrix
 from ovgen.weights import Compressed
 
-__all__ = ["MULTIPLYING", "CompressedUses", "Linear", "Lookup", "compressed_uses", "identity", "only_user"]
+__all__ = [
+    "MULTIPLYING",
+    "CompressedUses",
+    "Linear",
+    "Lookup",
+    "compressed_uses",
+    "has_codes",
+    "identity",
+    "only_user",
+]
 
 MULTIPLYING = frozenset({"MatMul", "CompressedLinear"})
 """Types of the operations that a linear layer may be."""
 
 # What may stand between a constant and those who compute with it.
 _DECOMPRESSION = {"Convert", "Multiply", "Reshape", "Subtract"}
+_BLOCK = 32  # columns that the kernels take at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +43,7 @@ class Linear:
         node: the MatMul.
         weight: ``(rows, columns)``.
         bias: ``(rows,)``; None where there is none.
-        constant: name of the constant that holds the codes.
+        constant: names of the constants with the codes, scales and zero points: what tells the matrix from others.
         start: the first of its rows that are meant.
         result: what it gives before the activation, ``(..., rows)``.
         activation: ``"none"``, ``"relu"``, ``"gelu_tanh"``, ``"gelu_erf"`` or ``"silu"``.
@@ -58,7 +68,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """Rows of a compressed table: the Gather, the table, and the constant that it is from."""
+    """Rows of a compressed table: the Gather, the table, and the names of the constants that it is from."""
 
     node: ov.Node
     table: Compressed
@@ -81,19 +91,24 @@ def compressed_uses(model: ov.Model) -> CompressedUses:
         if node.get_type_name() in _DECOMPRESSION:
             continue
         for port in node.inputs():
-            codes = _codes(port.get_source_output())
-            if codes is None:
+            constants = _constants(port.get_source_output())
+            if constants is None:
                 continue
             stored = stored_matrix(port.get_source_output())
             if stored is None or not isinstance(stored[1], Compressed):
                 uses.others.append(f"{node.get_friendly_name()}: the pattern of its compressed matrix is not known")
-            elif (reason := _obstacle(port)) is not None:
+            elif (reason := _obstacle(port) or _misfit(stored[1])) is not None:
                 uses.others.append(f"{node.get_friendly_name()}: {reason}")
             elif node.get_type_name() == "MatMul":
-                uses.linears += _linears(node, stored[1], codes.get_name())
+                uses.linears += _linears(node, stored[1], constants)
             else:
-                uses.lookups.append(Lookup(node, stored[1], codes.get_name()))
+                uses.lookups.append(Lookup(node, stored[1], constants))
     return uses
+
+
+def has_codes(model: ov.Model) -> bool:
+    """Whether there is a constant that may be a compressed matrix: a quick look, before anything long is done."""
+    return any(node.get_type_name() == "Constant" and _is_codes(node) for node in model.get_ops())
 
 
 def only_user(output: ov.Output) -> ov.Input | None:
@@ -107,17 +122,40 @@ def identity(output: ov.Output) -> tuple[str, int]:
     return output.get_node().get_name(), output.get_index()
 
 
-def _codes(output: ov.Output) -> ov.Node | None:
-    """The constant with the codes of a matrix that is decompressed there."""
-    node = output.get_node()
+def _constants(output: ov.Output) -> str | None:
+    """Names of the constants of a matrix that is decompressed there; None if that is not what happens."""
+    node, names = output.get_node(), []
     if node.get_type_name() not in _DECOMPRESSION:
         return None
     while node.get_type_name() in _DECOMPRESSION:
+        if node.get_type_name() in ("Multiply", "Subtract"):
+            names.append(_below_converts(node.input_value(1).get_node()).get_name())
         node = node.input_value(0).get_node()
-    if node.get_type_name() != "Constant" or len(node.get_output_shape(0)) < 2:
+    if node.get_type_name() != "Constant" or not _is_codes(node):
         return None
-    kind = node.get_element_type()
-    return node if kind.bitwidth <= 8 and kind != ov.Type.boolean else None
+    return " ".join([node.get_name(), *names])
+
+
+def _below_converts(node: ov.Node) -> ov.Node:
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node
+
+
+def _is_codes(constant: ov.Node) -> bool:
+    kind = constant.get_element_type()
+    return len(constant.get_output_shape(0)) >= 2 and kind.bitwidth <= 8 and kind != ov.Type.boolean
+
+
+def _misfit(matrix: Compressed) -> str | None:
+    """Why the packed format is not for a matrix; None if it is."""
+    group = matrix.shape[1] // matrix.scale.shape[1]
+    if -(-group // _BLOCK) * _BLOCK > 1.5 * group:
+        return f"its groups of {group} would be filled up to multiples of {_BLOCK}"
+    zeros = matrix.zero_point
+    if matrix.dtype in ("i4", "i8") and zeros is not None and (zeros.astype(np.float32) % 1).any():
+        return "its codes are signed, and its zero points are no whole numbers"
+    return None
 
 
 def _obstacle(port: ov.Input) -> str | None:
@@ -128,6 +166,8 @@ def _obstacle(port: ov.Input) -> str | None:
         return f"it computes in {port.get_element_type().to_string()}"
     if kind == "Gather":
         axis = node.input_value(2).get_node()
+        if node.get_input_element_type(1) not in (ov.Type.i32, ov.Type.i64):
+            return "its ids are neither int32 nor int64"
         rows = port.get_index() == 0 and axis.get_type_name() == "Constant" and axis.get_data().item() == 0
         return None if rows else "it looks up something else than rows"
     if kind != "MatMul":
@@ -154,9 +194,7 @@ def _linears(node: ov.Node, weight: Compressed, constant: str) -> Iterator[Linea
 
 def _bias(addend: ov.Output, result: ov.Output, rows: int) -> NDArray[np.float32] | None:
     """A constant that has a number for each output, and no more axes than what it is added to."""
-    node, rank = addend.get_node(), result.get_partial_shape().rank
-    while node.get_type_name() == "Convert":
-        node = node.input_value(0).get_node()
+    node, rank = _below_converts(addend.get_node()), result.get_partial_shape().rank
     if node.get_type_name() != "Constant":
         return None
     axes, shape = 1 if rank.is_dynamic else rank.get_length(), list(node.get_output_shape(0))
@@ -197,7 +235,8 @@ def _split_sizes(user: ov.Input) -> list[int] | None:
     if axis.get_type_name() != "Constant" or axis.get_data().item() not in (-1, len(shape) - 1):
         return None
     parts = [output.get_partial_shape()[-1] for output in node.outputs()]
-    return None if any(part.is_dynamic for part in parts) else [part.get_length() for part in parts]
+    sizes = [0 if part.is_dynamic else part.get_length() for part in parts]
+    return sizes if all(sizes) else None
 
 
 def _activation(result: ov.Output) -> tuple[str, ov.Output] | None:

@@ -67,7 +67,7 @@ class Runners:
     """Makes runners of a stateful causal LM, trying devices and forms in order.
 
     Args:
-        model: the causal LM form. With CPUs alone, native kernels take the weights out of it.
+        model: the causal LM form. With a CPU alone, native kernels take the weights out of it.
         devices: tried in this order; with several, one that is absent, fails or refuses a property is passed over.
         config: OpenVINO properties, of all devices, or of one under its name.
         form: which form; ``auto`` lets the device choose.
@@ -102,7 +102,7 @@ class Runners:
         self._model = model
         self.kernels: KernelChoice | None = None
         self._choices: dict[str, KernelChoice] = {}
-        self._several = any(base_name(device) != "CPU" for device in devices)  # that do not share what one takes
+        self._several = len(devices) > 1  # that do not share what one takes
         self._properties = {device: device_properties(config, device) for device in devices}
         check_sections(config, devices)
         self._flat = [str(name) for name, value in config.items() if not isinstance(value, Mapping)]
@@ -218,7 +218,7 @@ class Runners:
         model = kernels.model
         if kind == "paged":
             # The plugin's own kernels would keep a copy of the weights for each graph.
-            return PagedRunner(to_paged(model, self._windows), device, config, fixed=kernels.native)
+            return PagedRunner(to_paged(model, self._windows), device, config, fixed=kernels.shared)
         if kind == "stateful":
             return StatefulRunner(_with_rows(model), device, config)
         chunk = min(self._engine.prefill_chunk_size, self._longest)

@@ -21,7 +21,7 @@ from openvino.utils.node_factory import NodeFactory
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
 
-__all__ = ["KernelLibrary", "PackedMatrix"]
+__all__ = ["KernelLibrary", "PackedMatrix", "Packer"]
 
 _MOST_PROJECTIONS = 4
 _DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
@@ -63,7 +63,7 @@ class PackedMatrix:
 
 
 class KernelLibrary:
-    """The library at ``path``. It implements `ovgen.graph.passes.native.NativeOps`.
+    """The library at ``path``.
 
     Attributes:
         version: stands for its sources: the name of its folder.
@@ -80,7 +80,6 @@ class KernelLibrary:
         core().add_extension(str(path))  # for models that come back from CACHE_DIR
         self._nodes = NodeFactory("opset15")
         self._nodes.add_extension(str(path))
-        self._chunk = np.empty(0, np.uint8)
 
     @property
     def instruction_set(self) -> str:
@@ -96,6 +95,44 @@ class KernelLibrary:
     def _name(self, number: int) -> str:
         name: bytes = self._library.ovgen_instruction_set_name(number)
         return name.decode()
+
+    def packed_bytes(self, shape: _Shape) -> int:
+        """What a packed matrix takes."""
+        size: int = self._library.ovgen_packed_bytes(ctypes.byref(shape))
+        return size
+
+    def pack(self, shape: _Shape, number: int, projection: Projection, packed: NDArray[np.uint8]) -> None:
+        """Put a projection into its place in zeroed memory."""
+        weight = projection.weight
+        zeros, bias = weight.zero_point, projection.bias
+        halves = zeros is not None and zeros.dtype == np.float16
+        arrays = [  # kept until the call is over
+            weight.codes,
+            weight.scale,
+            None if halves else zeros,
+            zeros if halves else None,
+            None if bias is None else bias.astype(np.float32, copy=False),
+        ]
+        arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
+        codes, *numbers = map(_pointer, arrays)
+        self._library.ovgen_pack(ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed))
+        _release(weight.codes)
+
+    def node(self, kind: str, inputs: list[ov.Output], attributes: dict[str, Any]) -> ov.Node:
+        """One of the operations."""
+        return self._nodes.create(kind, inputs, attributes)
+
+
+class Packer:
+    """Packs the matrices of one model, and makes the operations. It implements `ovgen.graph.passes.native.NativeOps`.
+
+    Args:
+        library: does the work.
+    """
+
+    def __init__(self, library: KernelLibrary) -> None:
+        self._library = library
+        self._chunk = np.empty(0, np.uint8)  # of memory that is not used yet; the matrices keep theirs alive
 
     def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> PackedMatrix:
         """Matrices of the same input, of as many bits and equal groups, in one.
@@ -117,14 +154,14 @@ class KernelLibrary:
             "gated": gated,
         }
         shape = _Shape(**{**attributes, "rows": (ctypes.c_int64 * _MOST_PROJECTIONS)(*rows)})
-        packed = self._take(self._library.ovgen_packed_bytes(ctypes.byref(shape)))
+        packed = self._take(self._library.packed_bytes(shape))
         for number, projection in enumerate(projections):
-            self._pack(shape, number, projection, packed)
+            self._library.pack(shape, number, projection, packed)
         return PackedMatrix(op.constant(packed, shared_memory=True), attributes)
 
     def linear(self, x: ov.Output, packed: PackedMatrix, activation: str = "none") -> list[ov.Output]:
         """``(..., columns)`` f32 -> ``(..., rows)`` f32 for each projection, or one result if it is gated."""
-        node = self._nodes.create(
+        node = self._library.node(
             "CompressedLinear", [x, packed.constant.output(0)], {**packed.attributes, "activation": activation}
         )
         outputs: list[ov.Output] = node.outputs()
@@ -132,23 +169,7 @@ class KernelLibrary:
 
     def embedding(self, ids: ov.Output, packed: PackedMatrix) -> ov.Output:
         """Rows of the matrix: ``(...)`` int -> ``(..., columns)`` f32."""
-        return self._nodes.create("CompressedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
-
-    def _pack(self, shape: _Shape, number: int, projection: Projection, packed: NDArray[np.uint8]) -> None:
-        weight = projection.weight
-        zeros, bias = weight.zero_point, projection.bias
-        halves = zeros is not None and zeros.dtype == np.float16
-        arrays = [  # kept until the call is over
-            weight.codes,
-            weight.scale,
-            None if halves else zeros,
-            zeros if halves else None,
-            None if bias is None else bias.astype(np.float32, copy=False),
-        ]
-        arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
-        codes, *numbers = map(_pointer, arrays)
-        self._library.ovgen_pack(ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed))
-        _release(weight.codes)
+        return self._library.node("CompressedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         """Zeroed memory, in huge pages where the system gives them: decoding reads all of it for every token."""

@@ -6,16 +6,18 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import openvino as ov
 
 from ovgen.config import Kernels
 from ovgen.errors import KernelError
+from ovgen.graph.linears import has_codes
 from ovgen.graph.passes.native import to_native
 from ovgen.runtime.device import base_name
 from ovgen.runtime.kernel_build import build
-from ovgen.runtime.kernel_library import KernelLibrary
+from ovgen.runtime.kernel_library import KernelLibrary, Packer
 from ovgen.runtime.properties import spelt
 from ovgen.runtime.runner import PLUGIN
 
@@ -33,12 +35,14 @@ class KernelChoice:
         name: `PLUGIN`, or ``native`` with the instruction set.
         reason: why not native, or what was lowered.
         version: stands for the sources of native kernels, and so for how they pack weights.
+        shared: nearly all weights are packed, so that further graphs of the model hardly take memory.
     """
 
     model: ov.Model
     name: str
     reason: str
     version: str = ""
+    shared: bool = False
 
     @property
     def native(self) -> bool:
@@ -69,7 +73,7 @@ def choose_kernels(
     Raises:
         KernelError: native kernels are required and cannot be had.
     """
-    reason = _against(kernels, device, config)
+    reason = _against(kernels, device, config, model)
     if reason is None:
         try:
             library = _library()
@@ -78,35 +82,61 @@ def choose_kernels(
                 raise
             _log.warning("compressed weights are left to OpenVINO's own kernels, which are slower here: %s", error)
             reason = str(error)
+    if reason is None and kernels == "auto" and library.instruction_set == "scalar":
+        reason = "there are none for this CPU that would be faster than OpenVINO's"
     if reason is None:
         lowered = model.clone() if keep else model
-        report = to_native(lowered, library)
+        try:
+            report = to_native(lowered, Packer(library))
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise KernelError(f"the model cannot be lowered: {error}. kernels='off' does without") from error
         for line in report.skipped:
             _log.info("not for the native kernels: %s", line)
         if report:
-            return KernelChoice(lowered, f"native ({library.instruction_set})", str(report), library.version)
+            shared = report.nbytes >= 7 * _other_bytes(lowered, report.nbytes)
+            name = f"native ({library.instruction_set})"
+            return KernelChoice(lowered, name, str(report), library.version, shared)
         reason = "no weights are compressed in a way that the native kernels know"
     if kernels == "require":
         raise KernelError(f"kernels='require' cannot be: {reason}")
     return KernelChoice(model, PLUGIN, reason)
 
 
-@lru_cache(maxsize=1)
+def _other_bytes(model: ov.Model, packed: int) -> int:
+    """Bytes of constants that are not packed: plugins may keep a copy of them for each graph."""
+    return sum(int(node.get_byte_size()) for node in model.get_ops() if node.get_type_name() == "Constant") - packed
+
+
+_loading = Lock()  # models may be loaded by several threads
+
+
 def _library() -> KernelLibrary:
+    with _loading:
+        return _loaded_library()
+
+
+@lru_cache(maxsize=1)
+def _loaded_library() -> KernelLibrary:
     """The library; built if it has not been. A failure is not remembered."""
     path = build().path
+    try:
+        return KernelLibrary(path)
+    except (OSError, RuntimeError):  # another process has removed it, or builds it again
+        path = build().path
     try:
         return KernelLibrary(path)
     except (OSError, RuntimeError) as error:
         raise KernelError(f"{path} cannot be loaded: {error}. `ovgen kernels build --force` builds it again") from error
 
 
-def _against(kernels: Kernels, device: str, config: Mapping[str, Any]) -> str | None:
-    """Why not to take native kernels, before one has looked at the model."""
+def _against(kernels: Kernels, device: str, config: Mapping[str, Any], model: ov.Model) -> str | None:
+    """Why not to take native kernels, before anything long is done."""
     if kernels == "off":
         return "kernels='off'"
     if base_name(device) != "CPU":
         return f"native kernels are for CPUs, not for {device}"
     if spelt(config.get("EXECUTION_MODE_HINT")) == "ACCURACY":
         return "EXECUTION_MODE_HINT=ACCURACY keeps activations in float32"
-    return None
+    if str(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == "0":
+        return "DYNAMIC_QUANTIZATION_GROUP_SIZE=0 keeps activations in float32"
+    return None if has_codes(model) else "no weights are compressed"

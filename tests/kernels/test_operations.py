@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
-from ovgen.runtime.kernel_library import KernelLibrary
+from ovgen.runtime.kernel_library import KernelLibrary, Packer
 from ovgen.weights.compressed import Bits
 from tests.kernels import twin
 from tests.kernels.cases import ZEROS, assert_within, compressed
@@ -25,8 +25,8 @@ COLUMNS, GROUP = 64, 32
 
 
 @pytest.fixture(scope="module")
-def native(library: Library) -> KernelLibrary:
-    return KernelLibrary(library.path)
+def native(library: Library) -> Packer:
+    return Packer(KernelLibrary(library.path))
 
 
 def projections(dtype: Bits, zero: Any, rows: Sequence[int], biases: Sequence[bool]) -> list[Projection]:
@@ -50,7 +50,7 @@ def expected(parts: Sequence[Projection], x: NDArray[np.float32], **options: Any
     return twin.linear(shape, twin.pack(shape, weights, biases), x)
 
 
-def linear_model(native: KernelLibrary, parts: Sequence[Projection], rank: int, **options: Any) -> ov.Model:
+def linear_model(native: Packer, parts: Sequence[Projection], rank: int, **options: Any) -> ov.Model:
     x = op.parameter([-1] * (rank - 1) + [COLUMNS], ov.Type.f32)
     packed = native.pack(parts, gated=options.pop("gated", False))
     return ov.Model([op.result(y) for y in native.linear(x.output(0), packed, **options)], [x])
@@ -63,7 +63,7 @@ def results(model: ov.Model, data: NDArray[Any]) -> list[NDArray[np.float32]]:
 
 @pytest.mark.parametrize("zero", ZEROS)
 @pytest.mark.parametrize("dtype", ["u4", "i4", "u8", "i8"])
-def test_every_type_of_codes(native: KernelLibrary, dtype: Bits, zero: Any) -> None:
+def test_every_type_of_codes(native: Packer, dtype: Bits, zero: Any) -> None:
     parts = projections(dtype, zero, (10, 3), (True, False))
     x = np.random.default_rng(1).normal(size=(2, 3, COLUMNS)).astype(np.float32)
     outputs = results(linear_model(native, parts, 3), x)
@@ -73,14 +73,14 @@ def test_every_type_of_codes(native: KernelLibrary, dtype: Bits, zero: Any) -> N
 
 @pytest.mark.parametrize("gated", [False, True], ids=["apart", "gated"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activations(native: KernelLibrary, activation: str, gated: bool) -> None:
+def test_activations(native: Packer, activation: str, gated: bool) -> None:
     parts = projections("i4", None, (9, 9), (False, False))
     x = np.random.default_rng(1).normal(size=(5, COLUMNS)).astype(np.float32)
     outputs = results(linear_model(native, parts, 2, activation=activation, gated=gated), x)
     assert_within(outputs, expected(parts, x, activation=activation, gated=gated), activation)
 
 
-def test_one_model_takes_any_number_of_tokens(native: KernelLibrary) -> None:
+def test_one_model_takes_any_number_of_tokens(native: Packer) -> None:
     parts = projections("u4", np.uint8, (30,), (True,))
     compiled = core().compile_model(linear_model(native, parts, 2), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for tokens in (1, 40, 0, 3):
@@ -91,7 +91,7 @@ def test_one_model_takes_any_number_of_tokens(native: KernelLibrary) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
-def test_embedding(native: KernelLibrary, dtype: Any) -> None:
+def test_embedding(native: Packer, dtype: Any) -> None:
     (part,) = parts = projections("u8", np.uint8, (50,), (False,))
     ids = op.parameter([-1, -1], dtype)
     rows = native.embedding(ids.output(0), native.pack(parts))
@@ -99,7 +99,7 @@ def test_embedding(native: KernelLibrary, dtype: Any) -> None:
     np.testing.assert_array_equal(y, part.weight.to_f32()[[[0, 49, 7], [49, 0, 8]]])
 
 
-def test_a_saved_model_computes_the_same(native: KernelLibrary, tmp_path: Path) -> None:
+def test_a_saved_model_computes_the_same(native: Packer, tmp_path: Path) -> None:
     parts = projections("u4", np.float16, (30, 30), (True, False))
     model = linear_model(native, parts, 2, activation="silu", gated=True)
     x = np.random.default_rng(0).normal(size=(4, COLUMNS)).astype(np.float32)

@@ -127,7 +127,7 @@ def test_linear_is_a_multiplication(case: Case) -> None:
         bound = np.zeros_like(output.values)
         for _, columns in shape.pieces():
             most = np.abs(x[:, columns]).max(axis=1).astype(np.float64)
-            missed = np.where(most < 1e-36, most, most / 254)  # what is so small counts as 0
+            missed = np.where(most < 1.5e-36, most, most / 254)  # what is so small counts as 0
             bound += missed[:, None] * np.abs(values[:, columns]).sum(axis=1)
         exact = x.astype(np.float64) @ values.T + matrix.bias
         assert (np.abs(output.values - exact) <= bound * 1.0001 + output.error).all()
@@ -189,4 +189,5 @@ def test_embedding_takes_rows() -> None:
     weight = compressed(np.random.default_rng(0), 10, 64, 32, "u4", np.uint8)
     shape = Shape(64, 32, (10,), 4, zero_points=True)
     rows = twin.embedding(shape, twin.pack(shape, [weight]), [0, 9, -1, -10, 10, -11])
-    np.testing.assert_array_equal(rows, weight.to_f32()[[0, 9, 9, 0, 9, 0]])
+    np.testing.assert_array_equal(rows[:4], weight.to_f32()[[0, 9, 9, 0]])
+    assert not rows[4:].any()

@@ -143,7 +143,7 @@ def quantise(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.floa
     """A piece of each token, ``(tokens, columns)`` -> codes of the same shape and a scale for each token."""
     most = np.abs(x).max(axis=1)  # NaN if there is one
     finite = np.isfinite(most)
-    usable = finite & (most >= np.float32(1e-36))
+    usable = finite & (most >= np.float32(1.5e-36))
     inverse = np.float32(127) / np.where(usable, most, np.float32(1))
     codes = np.rint(np.where(usable[:, None], x, np.float32(0)) * inverse[:, None])
     scale = np.where(usable, most / np.float32(127), np.where(finite, np.float32(0), np.float32(np.nan)))
@@ -179,10 +179,14 @@ def activate(name: str, x: Output) -> Output:
 
 
 def embedding(shape: Shape, packed: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.float32]:
-    """Rows of the first projection; negative ids count from the end, others are clamped."""
+    """Rows of the first projection; negative ids count from the end, and rows that are not there are zeros."""
     rows = shape.rows[0]
-    at = [min(max(number + rows if number < 0 else number, 0), rows - 1) for number in ids]
-    return unpack(shape, packed)[0].values()[at]
+    table = unpack(shape, packed)[0].values()
+    result = np.zeros((len(ids), shape.columns), np.float32)
+    for place, number in enumerate(ids):
+        if -rows <= number < rows:
+            result[place] = table[number]
+    return result
 
 
 def _sums(shape: Shape, matrix: Matrix, x: NDArray[np.float32]) -> Output:

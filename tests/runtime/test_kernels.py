@@ -35,9 +35,9 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     """A machine that cannot build the kernels, and has not."""
     monkeypatch.setenv("OVGEN_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("CXX", "no-such-compiler")
-    module._library.cache_clear()
+    module._loaded_library.cache_clear()
     yield
-    module._library.cache_clear()
+    module._loaded_library.cache_clear()
 
 
 @needs_compiler
