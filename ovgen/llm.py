@@ -102,7 +102,7 @@ class LLM:
         compression = Compression.of(weights)
         place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
         keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
-        identity = digest(place, times=True) if keeps else None  # before the weights are mapped
+        self._digest = digest(place, times=True)  # before the weights are mapped
         source = load(place)
         self.path = source.path
         model = source.build()
@@ -113,8 +113,7 @@ class LLM:
         self._length = length = _length(source, engine_config)
         self._longrope = settle_longrope(model, length)
         _report_longrope(self._longrope, length)
-        if keeps and digest(place, times=True) != identity:
-            raise CorruptFileError(f"{place} has changed while it was being loaded: load it again")
+        self._check_unchanged()
         self._runners = Runners(
             model,
             devices,
@@ -122,7 +121,7 @@ class LLM:
             form,
             engine_config,
             length,
-            identity,
+            self._digest if keeps else None,
             partial(try_in_child, source.path, engine_config) if probe else None,
         )
         self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
@@ -142,8 +141,13 @@ class LLM:
 
     @property
     def model(self) -> ov.Model:
-        """Its graph in the causal LM form; read again from `path` where the native kernels have taken the weights."""
+        """Its graph in the causal LM form; read again from `path` where the native kernels have taken the weights.
+
+        Raises:
+            ModelError: there, it has changed or gone meanwhile.
+        """
         if self._model is None:
+            self._check_unchanged()
             self._model = load(self.path).build()
             settle_longrope(self._model, self._length)
         return self._model
@@ -256,6 +260,10 @@ class LLM:
         if path is None:
             return Session(self.engine, self._identity)
         return Session.load(self.engine, self._identity, path)
+
+    def _check_unchanged(self) -> None:
+        if digest(self.path, times=True) != self._digest:
+            raise CorruptFileError(f"{self.path} has changed since it was loaded: load it again")
 
     def _identity(self) -> str:
         """What a saved cache belongs to: the model, and the factors that its keys were turned with."""

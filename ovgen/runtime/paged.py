@@ -208,20 +208,26 @@ class PagedRunner:
         """``tokens`` if there is a graph for just as many, else 0; it is made when it has been wanted often."""
         if self._model is None or tokens > _MOST_FIXED:
             return 0
-        self._asked[tokens] += 1
-        if self._asked[tokens] == _OFTEN:
-            try:
-                compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
-            except (DeviceError, RuntimeError) as error:
-                _log.warning(
-                    "no graph of fixed shapes for steps of %d tokens, which will take longer: %s", tokens, error
-                )
+        if tokens not in self._lanes[-1].graphs:
+            self._asked[tokens] += 1
+            if self._asked[tokens] < _OFTEN:
                 return 0
-            for lane in self._lanes:
-                lane.graphs[tokens] = graph = _Graph(compiled)
-                wait_before_freeing(self, graph.request)
-                self._cache.share(graph.request)
-        return tokens if tokens in self._lanes[-1].graphs else 0
+            try:
+                self._make_fixed(tokens)
+            except (DeviceError, RuntimeError) as error:
+                text = "steps of a fixed number of tokens take longer: there can be no graphs for them: %s"
+                _log.warning(text, error)
+                self._model = None
+                return 0
+        return tokens
+
+    def _make_fixed(self, tokens: int) -> None:
+        compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
+        for lane in self._lanes:
+            graph = _Graph(compiled)
+            wait_before_freeing(self, graph.request)
+            self._cache.share(graph.request)
+            lane.graphs[tokens] = graph  # last: if this is interrupted, it is made another time
 
     def _check_blocks(self) -> None:
         """Compute a token to see that it is cached: a plugin that works on a copy of the blocks does not say so."""

@@ -155,3 +155,28 @@ def test_a_lowered_model_can_be_saved_and_read(int8: Path, tmp_path: Path) -> No
     }
     ours, theirs = (core().compile_model(model, "CPU")(inputs)["logits"] for model in (lowered, again))
     np.testing.assert_array_equal(ours, theirs)
+
+
+@needs_compiler
+def test_the_graph_is_read_again_unless_it_has_changed(int8: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(int8, tmp_path / "model")
+    assert ovgen.LLM(folder).model.get_sinks()
+    llm = ovgen.LLM(folder)
+    with (folder / "config.json").open("a") as file:
+        file.write("\n")
+    with pytest.raises(ovgen.ModelError, match="has changed since it was loaded"):
+        _ = llm.model
+
+
+@needs_compiler
+def test_without_fixed_shapes_the_others_are_used(
+    int8: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(model: ov.Model, tokens: int) -> ov.Model:
+        raise RuntimeError("no such shape")
+
+    expected = ovgen.LLM(int8).generate(IDS, max_new_tokens=5, ignore_eos=True).token_ids
+    monkeypatch.setattr("ovgen.runtime.paged.of_tokens", refuse)
+    llm = ovgen.LLM(int8)
+    assert llm.generate(IDS, max_new_tokens=5, ignore_eos=True).token_ids == expected
+    assert caplog.text.count("no such shape") == 1
