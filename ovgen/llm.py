@@ -62,7 +62,7 @@ class LLM:
             copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
         probe: try each device and form in a child process first, so that one that aborts is passed over like any other
             that fails. It takes as long as loading does, unless there is a ``CACHE_DIR``.
-        engine_options: fields of `EngineConfig`.
+        engine_options: fields of `EngineConfig`, such as ``kernels``.
 
     Attributes:
         path: where the model was loaded from: its folder or file, or the compressed copy.

@@ -99,4 +99,5 @@ def _record(llm: LLM, prompt: str, output: GenerationOutput) -> dict[str, object
         "device": llm.device,
         "form": llm.form,
         "kernels": llm.kernels.name,
+        "kernels_reason": llm.kernels.reason,
     }

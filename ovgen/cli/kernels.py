@@ -21,6 +21,8 @@ examples:
   ovgen kernels status --json
   CXX=clang++ ovgen kernels build --force
   ovgen kernels clean
+
+`status` ends with status 1 if nothing is built.
 """
 
 
@@ -41,28 +43,29 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.action == "build":
         with status("Building the kernels"):
-            found: KernelBuild | None = build(force=options.force)
-    else:
-        found = find_build()
-    report = {"built": False, "problem": _problem()} if found is None else {"built": True, **_report(found)}
+            build(force=options.force)
+    found, problem = _look()
+    report = {"built": False, "problem": problem} if found is None else {"built": True, **_report(found)}
     if options.json:
         print(to_json(report))
     elif report["built"]:
         _show(report)
     elif report["problem"]:
-        print(f"not built, and cannot be: {report['problem']}")
+        print(f"not built: {report['problem']}")
     else:
         print("not built: `ovgen kernels build` does it, or loading a model with compressed weights on a CPU")
     return 0 if found is not None else 1
 
 
-def _problem() -> str | None:
-    """Why the kernels cannot be built."""
+def _look() -> tuple[KernelBuild | None, str | None]:
+    """What is built; if nothing, what is wrong: with the library that is there, or with the compiler."""
     try:
-        find_compiler()
+        found = find_build()
+        if found is None:
+            find_compiler()
     except KernelError as error:
-        return str(error)
-    return None
+        return None, str(error)
+    return found, None
 
 
 def _report(found: KernelBuild) -> dict[str, Any]:

@@ -61,18 +61,22 @@ class KernelBuild:
 
 
 def find_build(sources: Path | None = None) -> KernelBuild | None:
-    """The library for these sources (default: ovgen's own) and this OpenVINO, if it has been built and is whole."""
+    """The library for these sources (default: ovgen's own) and this OpenVINO, if it has been built.
+
+    Raises:
+        KernelError: it is damaged.
+    """
     folder = _folder(sources or kernel_sources())
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         if record.pop("sha256") != _digest(folder / _LIBRARY):  # loading what is cut off may end the process
-            raise ValueError("the library's digest differs")
+            raise ValueError("the library is not as it was built")
         return KernelBuild(folder / _LIBRARY, **record)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        _log.warning("the native CPU kernels in %s are damaged: %s", folder, error)
-        return None
+        reason = f"{_RECORD} has no {error}" if isinstance(error, KeyError) else error
+        raise KernelError(f"the native CPU kernels in {folder} are damaged: {reason}") from error
 
 
 def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
@@ -85,19 +89,25 @@ def build(sources: Path | None = None, *, force: bool = False) -> KernelBuild:
     Raises:
         KernelError: it cannot be built here; the message says why and what to do.
     """
-    found = None if force else find_build(sources)
-    if found is not None:
-        return found
+    if not force:
+        with suppress(KernelError):  # damaged: told below, where it is mended
+            found = find_build(sources)
+            if found is not None:
+                return found
     sources = sources or kernel_sources()
     compiler = find_compiler()
     folder = _folder(sources)
     try:
         with _lock(folder.parent):
-            found = None if force else find_build(sources)  # another process may have built it meanwhile
+            try:
+                found = None if force else find_build(sources)  # another process may have built it meanwhile
+            except KernelError as error:
+                _log.warning("%s; they are built again", error)
+                found = None
             return found or _build(sources, compiler, folder)
     except OSError as error:
         raise KernelError(
-            f"the native kernels cannot be kept in {folder.parent}: {error}. OVGEN_HOME names another folder"
+            f"the native kernels cannot be kept in {folder.parent}: {error}. Set OVGEN_HOME to another folder"
         ) from error
 
 
@@ -137,8 +147,9 @@ def find_compiler() -> list[str]:
     for command in commands:
         if command and shutil.which(command[0]):
             return command
-    tried = f"CXX={wanted}" if wanted else ", ".join(_COMPILERS)
-    raise KernelError(f"there is no C++ compiler ({tried}): install g++ or clang")
+    if wanted:
+        raise KernelError(f"CXX={wanted} is no program that can be run: unset CXX, or set it to another compiler")
+    raise KernelError(f"there is no C++ compiler ({', '.join(_COMPILERS)}): install g++ or clang")
 
 
 def _folder(sources: Path) -> Path:
@@ -164,14 +175,14 @@ def _lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.info("another process builds the native CPU kernels: waiting for it")
+            _log.warning("another process builds the native CPU kernels: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _build(sources: Path, compiler: Sequence[str], folder: Path) -> KernelBuild:
     """Build in a folder of its own, which gets its name when all is there. The caller holds the lock."""
-    _log.warning("building the native CPU kernels with %s, which takes some seconds and is done once", compiler[0])
+    _log.warning("building the native CPU kernels with %s, which takes some ten seconds and is done once", compiler[0])
     begin = time.perf_counter()
     for unfinished in folder.parent.glob("*.tmp"):  # of processes that were killed
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -210,12 +221,12 @@ def _compile_all(sources: Path, compiler: Sequence[str], work: Path) -> dict[str
     for file in files:
         if file.name in left_out and not _own_flags(file):
             reason = f"{compiler[0]} does not compile {file.name}: {left_out[file.name]}"
-            raise KernelError(f"{reason}. CXX names another compiler")
+            raise KernelError(f"{reason}. Set CXX to another compiler")
     objects = [str(work / f"{file.stem}.o") for file in files if file.name not in left_out]
     link = ["-shared", "-Wl,--no-undefined", f"-Wl,-rpath,{package / 'libs'}", "-o", str(work / _LIBRARY)]
     failure = _run([*compiler, *link, *objects, *libraries])
     if failure is not None:
-        raise KernelError(f"{compiler[0]} does not link the native kernels: {failure}. CXX names another compiler")
+        raise KernelError(f"{compiler[0]} does not link the native kernels: {failure}. Set CXX to another compiler")
     for each in objects:
         os.unlink(each)
     return left_out
@@ -233,8 +244,9 @@ def _own_flags(source: Path) -> list[str]:
 
 
 def _compile(compiler: Sequence[str], include: Path, work: Path, source: Path) -> str | None:
-    flags = [*_FLAGS, *_own_flags(source), "-isystem", str(include)]
-    return _run([*compiler, *flags, "-c", str(source), "-o", str(work / f"{source.stem}.o")])
+    flags, compiled = [*_FLAGS, *_own_flags(source), "-isystem", str(include)], work / f"{source.stem}.o"
+    failure = _run([*compiler, *flags, "-c", str(source), "-o", str(compiled)])
+    return failure if failure or compiled.exists() else "it wrote nothing"
 
 
 def _run(command: Sequence[str]) -> str | None:
@@ -255,6 +267,6 @@ def _call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
             command, capture_output=True, text=True, errors="replace", env=english, timeout=_TIMEOUT, check=False
         )
     except OSError as error:
-        raise KernelError(f"{command[0]} does not run: {error.strerror}. CXX names another compiler") from error
+        raise KernelError(f"{command[0]} does not run: {error.strerror}. Set CXX to another compiler") from error
     except subprocess.TimeoutExpired as error:
         raise KernelError(f"{command[0]} was not done after {_TIMEOUT} s: {shlex.join(command)}") from error

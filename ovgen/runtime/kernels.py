@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -38,7 +38,7 @@ class KernelChoice:
         shared: nearly all weights are packed, so that further graphs of the model hardly take memory.
     """
 
-    model: ov.Model
+    model: ov.Model = field(repr=False)
     name: str
     reason: str
     version: str = ""
@@ -79,7 +79,7 @@ def choose_kernels(
             library = _library()
         except KernelError as error:
             if kernels == "require":
-                raise
+                raise _required(error) from error
             _log.warning("compressed weights are left to OpenVINO's own kernels, which are slower here: %s", error)
             reason = str(error)
     if reason is None and kernels == "auto" and library.instruction_set == "scalar":
@@ -90,16 +90,25 @@ def choose_kernels(
             report = to_native(lowered, Packer(library))
         except (RuntimeError, ValueError, MemoryError) as error:
             raise KernelError(f"the model cannot be lowered: {error}. kernels='off' does without") from error
-        for line in report.skipped:
-            _log.info("not for the native kernels: %s", line)
+        if report.skipped:
+            left = f"{len(report.skipped)} operations on compressed weights are not for the native kernels"
+            if kernels == "require":
+                raise _required(f"{left}: {'; '.join(report.skipped[:3])}")
+            _log.warning("%s, but left to OpenVINO's own: %s", left, report.skipped[0])
+            for line in report.skipped:
+                _log.info("not for the native kernels: %s", line)
         if report:
             shared = report.nbytes >= 7 * _other_bytes(lowered, report.nbytes)
             name = f"native ({library.instruction_set})"
             return KernelChoice(lowered, name, str(report), library.version, shared)
         reason = "no weights are compressed in a way that the native kernels know"
     if kernels == "require":
-        raise KernelError(f"kernels='require' cannot be: {reason}")
+        raise _required(reason)
     return KernelChoice(model, PLUGIN, reason)
+
+
+def _required(reason: object) -> KernelError:
+    return KernelError(f"kernels='require' cannot be: {reason}. kernels='auto' takes OpenVINO's own then")
 
 
 def _other_bytes(model: ov.Model, packed: int) -> int:
@@ -139,4 +148,4 @@ def _against(kernels: Kernels, device: str, config: Mapping[str, Any], model: ov
         return "EXECUTION_MODE_HINT=ACCURACY keeps activations in float32"
     if str(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == "0":
         return "DYNAMIC_QUANTIZATION_GROUP_SIZE=0 keeps activations in float32"
-    return None if has_codes(model) else "no weights are compressed"
+    return None if has_codes(model) else "no weights are compressed (weights='int8' or 'int4' compresses them)"

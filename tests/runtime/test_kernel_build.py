@@ -94,7 +94,7 @@ def test_other_sources_or_another_openvino_are_another_library(sources: Path, mo
 
 def test_no_compiler_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler -x")
-    with pytest.raises(KernelError, match="no C\\+\\+ compiler \\(CXX=no-such-compiler -x\\): install"):
+    with pytest.raises(KernelError, match="CXX=no-such-compiler -x is no program that can be run: unset CXX"):
         build(sources)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", "")
@@ -103,7 +103,13 @@ def test_no_compiler_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    "text", ["no script\n", "#!/no/such/interpreter\n", "#!/bin/sh\necho 'cannot: no licence' >&2; exit 3\n"]
+    "text",
+    [
+        "no script\n",
+        "#!/no/such/interpreter\n",
+        "#!/bin/sh\necho 'cannot: no licence' >&2; exit 3\n",
+        "#!/bin/sh\nexit 0\n",
+    ],
 )
 def test_a_compiler_that_does_not_work_is_an_error(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
@@ -111,7 +117,9 @@ def test_a_compiler_that_does_not_work_is_an_error(
     (tmp_path / "broken").write_text(text)
     (tmp_path / "broken").chmod(0o755)
     monkeypatch.setenv("CXX", str(tmp_path / "broken"))
-    with pytest.raises(KernelError, match=r"broken does not (run|compile base\.cpp: cannot: no licence).*CXX names"):
+    with pytest.raises(
+        KernelError, match=r"broken does not (run|compile base\.cpp: (cannot: no licence|it wrote nothing)).*Set CXX"
+    ):
         build(sources)
 
 
@@ -150,7 +158,7 @@ def test_another_system_is_an_error(sources: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_folder_that_cannot_be_written_is_an_error(sources: Path, home: Path) -> None:
     home.write_text("a file where the folder should be")
-    with pytest.raises(KernelError, match="OVGEN_HOME names another folder"):
+    with pytest.raises(KernelError, match="Set OVGEN_HOME to another folder"):
         build(sources)
 
 
@@ -158,18 +166,20 @@ def test_a_folder_that_cannot_be_written_is_an_error(sources: Path, home: Path) 
 def test_a_damaged_record_is_built_again(sources: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
     folder = build(sources).path.parent
     (folder / "build.json").write_text(text)
-    assert find_build(sources) is None
-    assert "are damaged" in caplog.text
+    with pytest.raises(KernelError, match="are damaged"):
+        find_build(sources)
     build(sources)
+    assert caplog.text.count("are damaged") == 1
+    assert "they are built again" in caplog.text
     assert json.loads((folder / "build.json").read_text())["compiler"]
 
 
 @pytest.mark.parametrize("left", [0, 100, 5000, -1])
-def test_a_damaged_library_is_built_again(sources: Path, caplog: pytest.LogCaptureFixture, left: int) -> None:
+def test_a_damaged_library_is_built_again(sources: Path, left: int) -> None:
     path = build(sources).path
     path.write_bytes(path.read_bytes()[:left])
-    assert find_build(sources) is None
-    assert "digest differs" in caplog.text
+    with pytest.raises(KernelError, match="not as it was built"):
+        find_build(sources)
     assert ctypes.CDLL(str(build(sources).path)).answer() == 42
 
 
