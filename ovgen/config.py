@@ -115,6 +115,9 @@ class EngineConfig:
     max_num_batched_tokens: int = _option(512, "most tokens in one step; longer prompts are computed in chunks")
     max_model_len: int | None = _option(None, "longest sequence, if below the model's own limit; longrope goes by it")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
+    enable_prefix_caching: bool = _option(
+        True, "paged form: keep what was computed of earlier requests for those that begin with the same tokens"
+    )
     kernels: Literal["auto", "off", "require"] = _option(
         "auto", "ovgen's own CPU kernels for compressed weights: auto, off or require"
     )
@@ -138,7 +141,8 @@ class EngineConfig:
         for name in ("batch_slots", "prefill_chunk_size"):
             value = getattr(self, name)
             _require(name, value, _is_int(value) and value >= 1, "a whole number of at least 1")
-        _require("compile_ahead", self.compile_ahead, isinstance(self.compile_ahead, bool), "True or False")
+        for name in ("enable_prefix_caching", "compile_ahead"):
+            _require(name, getattr(self, name), isinstance(getattr(self, name), bool), "True or False")
         size_ok = is_number(self.cache_size) and self.cache_size > 0
         _require("cache_size", self.cache_size, size_ok, "a number above 0 (GiB)")
 

@@ -17,6 +17,7 @@ class RequestMetrics:
         last_token: when its newest token had been sampled; None before that.
         prompt_tokens: length of the prompt.
         generated_tokens: tokens sampled so far.
+        cached_tokens: those of the prompt that an earlier request had computed already.
         kernels: what computed compressed layers: ``plugin``, or ``native`` with the instruction set.
     """
 
@@ -25,6 +26,7 @@ class RequestMetrics:
     first_token: float | None = None
     last_token: float | None = None
     generated_tokens: int = 0
+    cached_tokens: int = 0
     kernels: str = "plugin"
 
     def token(self, now: float) -> None:

@@ -110,6 +110,42 @@ def test_a_processor_of_ones_own_sees_ids_and_changes_logits(storyteller: ovgen.
     assert seen == [[5, 6], [5, 6, 7], [5, 6, 7, 7]]
 
 
+@pytest.mark.parametrize("length", [96, 91])  # whole blocks of 32 tokens, and not
+def test_a_prefix_that_was_computed_before_gives_the_same_logits(length: int) -> None:
+    llm = ovgen.LLM(ovgen.bundled_model(), device_config=F32, max_num_batched_tokens=64)
+    ids = np.random.default_rng(0).integers(0, llm.engine.runner.vocab_size, length).tolist()
+
+    def run() -> tuple[np.ndarray[Any, np.dtype[np.float32]], ovgen.GenerationOutput]:
+        seen = []
+
+        def see(token_ids: Sequence[int], logits: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+            seen.append(logits.copy())
+            return logits
+
+        out = llm.generate(ids, max_new_tokens=3, temperature=0, ignore_eos=True, logits_processors=[see])
+        return np.array(seen), out
+
+    cold, first = run()
+    hit, second = run()
+    known = second.metrics.cached_tokens
+    assert (first.metrics.cached_tokens, known) == (0, 95 if length == 96 else 64)
+    assert second.token_ids == first.token_ids
+    if length == 91:  # 27 tokens were computed at once, both times
+        assert np.array_equal(hit, cold)
+    else:  # fewer tokens at once are summed in another order
+        assert np.abs(hit - cold).max() < 1e-4
+
+
+def test_the_next_turn_of_a_chat_begins_with_the_last_one(storyteller: ovgen.LLM) -> None:
+    turn: list[dict[str, Any]] = [
+        {"role": "user", "content": "Tell me about a fox who lost its hat in the woods. " * 4}
+    ]
+    out = storyteller.chat(turn, max_new_tokens=20, temperature=0)
+    longer = [*turn, {"role": "assistant", "content": out.text}, {"role": "user", "content": "And then?"}]
+    metrics = storyteller.chat(longer, max_new_tokens=5, temperature=0).metrics
+    assert metrics.cached_tokens >= out.metrics.prompt_tokens // 32 * 32 > 0
+
+
 def test_chat_uses_the_template_and_does_not_double_special_tokens(storyteller: ovgen.LLM) -> None:
     messages = [{"role": "user", "content": "Tell me a story about a fox."}]
     ids = storyteller.apply_chat_template(messages)

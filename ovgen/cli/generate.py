@@ -93,6 +93,7 @@ def _record(llm: LLM, prompt: str, output: GenerationOutput) -> dict[str, object
         "finish_reason": output.finish_reason,
         "prompt_tokens": metrics.prompt_tokens,
         "generated_tokens": metrics.generated_tokens,
+        "cached_tokens": metrics.cached_tokens,
         "time_to_first_token": metrics.time_to_first_token,
         "tokens_per_second": metrics.tokens_per_second,
         "load_time": llm.load_time,

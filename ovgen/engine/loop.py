@@ -19,13 +19,7 @@ from ovgen.engine.request import Request, TextStream, make_request
 from ovgen.engine.results import commit
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
-from ovgen.errors import (
-    CacheFullError,
-    ContextLengthError,
-    DeviceError,
-    OvgenError,
-    RequestError,
-)
+from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
 from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Sampler
 
@@ -68,10 +62,10 @@ class Engine:
     def _use(self, runner: Runner) -> None:
         """Go on with a runner whose cache is empty; nothing is running."""
         for sequence in self._computed:  # computed again when their sessions go on
-            sequence.blocks, sequence.computed = [], 0
+            sequence.lose()
         self.runner = runner
         self.pool = BlockPool(block_limit(self.config.cache_size, runner.bytes_per_block, runner.max_blocks))
-        self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth)
+        self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth, shared=runner.shares_blocks)
         self._room = 0  # blocks that the runner has memory for
         for request in list(self.scheduler.waiting):  # its limit was that of another cache
             request.limit = min(request.limit, self.room)
@@ -322,6 +316,7 @@ class Engine:
         logits = self.runner.wait()  # (rows, vocab) float32
         plan = self._flying.popleft()
         commit(plan, logits, self._sampler, self._unemitted)
+        self.scheduler.landed(plan)
         for item in plan.items:
             if item.request.finished:  # now, or while the device worked
                 self._forget(item.request)

@@ -2,7 +2,7 @@
 
 There is no prefill phase nor decode phase (as in vLLM's v1 scheduler): a step takes from each request what it has to
 compute, oldest request first, until the token budget is used up. Where blocks run out, the youngest request gives up
-its own and is computed again later.
+its own and is computed again later. Who begins takes over the blocks that hold the beginning of its tokens already.
 
 Where several steps are in flight at a time, each takes its share of the requests, so that there are some for the next.
 A request is in one step at most; what it holds is not touched meanwhile.
@@ -49,7 +49,7 @@ class Scheduler:
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []  # oldest first
 
-    def use(self, pool: BlockPool, block_size: int, slots: int | None, depth: int = 1) -> None:
+    def use(self, pool: BlockPool, block_size: int, slots: int | None, depth: int = 1, *, shared: bool = False) -> None:
         """Take blocks from a pool. Nothing is running, and what waits has no blocks.
 
         Args:
@@ -57,11 +57,13 @@ class Scheduler:
             block_size: tokens in each.
             slots: the device takes no more requests in a step; None: any number.
             depth: steps that are in flight at a time.
+            shared: what a block holds serves all sequences that it is given to, so that prefixes can be reused.
         """
         assert not self.running
         self._pool = pool
         self._block_size = block_size
         self._depth = depth
+        self._reuses = shared and self._config.enable_prefix_caching
         self._most = min(self._config.max_num_seqs, slots or self._config.max_num_seqs)
 
     def add(self, request: Request) -> None:
@@ -94,18 +96,35 @@ class Scheduler:
         # Nobody joins a step in which somebody had to leave, for the same reason.
         while budget and self.waiting and len(self.running) < self._most and not plan.preempted:
             request = self.waiting[0]
+            if len(plan.items) == share:
+                break
+            self._reuse(request)
             count = min(request.remaining, budget)
-            if len(plan.items) == share or not self._reserve(request, count, plan):
+            if not self._reserve(request, count, plan):
+                request.sequence.release(self._pool)
                 break
             self.running.append(self.waiting.popleft())
             budget -= self._take(request, count, plan)
         return plan
+
+    def landed(self, plan: Plan) -> None:
+        """A step has been computed and committed: others may begin with what is in its blocks."""
+        if self._reuses:
+            for item in plan.items:
+                item.request.sequence.keep(self._pool, self._block_size)
 
     def preempt(self, request: Request) -> None:
         """Send a running request back to the head of the queue, to be computed again from its tokens."""
         self.running.remove(request)
         request.sequence.release(self._pool)
         self.waiting.appendleft(request)
+
+    def _reuse(self, request: Request) -> None:
+        """Begin a request that waits with what others have computed, unless all logits of its prompt are wanted."""
+        if self._reuses and not request.wants_prompt_logprobs():
+            request.sequence.reuse(self._pool, self._block_size)
+            if not request.metrics.generated_tokens:
+                request.metrics.cached_tokens = request.sequence.computed
 
     def _make_room(self, request: Request, count: int, plan: Plan, flying: Collection[Request]) -> bool:
         """Reserve blocks for a running request, at the cost of younger ones; False: it has to wait."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ovgen.engine.block_pool import BlockPool, blocks_for
@@ -26,12 +27,14 @@ class KVSequence:
         tokens: all token ids known so far.
         computed: the first ``computed`` tokens have their keys and values in ``blocks``.
         blocks: block ids in order; ``blocks[i]`` holds tokens ``[i * block_size, (i + 1) * block_size)``.
+        prefixes: numbers of the prefixes that the first blocks end, as far as their contents are kept.
         number: unique in the process; runners that keep a cache of their own know the sequence by it.
     """
 
     tokens: list[int]
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
+    prefixes: list[int] = field(default_factory=list)
     number: int = field(default_factory=lambda: next(_numbers))
 
     def reserve(self, pool: BlockPool, block_size: int, length: int) -> list[Copy]:
@@ -55,8 +58,36 @@ class KVSequence:
             copies.append((self.blocks[i], pool.allocate()))
             pool.release([self.blocks[i]])
             self.blocks[i] = copies[-1][1]
+        for block in self.blocks[first:]:
+            pool.forget(block)
+        del self.prefixes[first:]
         self.blocks += [pool.allocate() for _ in range(missing)]
         return copies
+
+    def reuse(self, pool: BlockPool, block_size: int) -> None:
+        """Begin with blocks that hold the first tokens already. Nothing is computed yet; the last token will be."""
+        assert not self.blocks
+        before = 0
+        for tokens in self._full(0, len(self.tokens) // block_size, block_size):
+            prefix = pool.find(before, tokens)
+            if prefix is None:
+                break
+            pool.share([prefix.block])
+            self.blocks.append(prefix.block)
+            self.prefixes.append(before := prefix.number)
+        self.computed = min(len(self.blocks) * block_size, len(self.tokens) - 1)
+
+    def keep(self, pool: BlockPool, block_size: int) -> None:
+        """Let others begin with the blocks of this sequence that are full."""
+        first = len(self.prefixes)
+        for i, tokens in enumerate(self._full(first, self.computed // block_size, block_size), first):
+            before = self.prefixes[-1] if self.prefixes else 0
+            self.prefixes.append(pool.keep(self.blocks[i], before, tokens))
+
+    def _full(self, first: int, end: int, block_size: int) -> Iterator[tuple[int, ...]]:
+        """The tokens of each block in a range."""
+        for i in range(first, end):
+            yield tuple(self.tokens[i * block_size : (i + 1) * block_size])
 
     def trim(self, pool: BlockPool, block_size: int, length: int) -> None:
         """Keep the first ``length`` tokens; blocks without a computed token are released."""
@@ -65,14 +96,18 @@ class KVSequence:
         keep = blocks_for(self.computed, block_size)
         pool.release(self.blocks[keep:])
         del self.blocks[keep:]
+        del self.prefixes[self.computed // block_size :]
 
     def fork(self, pool: BlockPool) -> KVSequence:
         """A twin that shares all blocks until one of the two writes."""
         pool.share(self.blocks)
-        return KVSequence(list(self.tokens), self.computed, list(self.blocks))
+        return KVSequence(list(self.tokens), self.computed, list(self.blocks), list(self.prefixes))
 
     def release(self, pool: BlockPool) -> None:
         """Give all blocks back: the tokens stay, to be computed again if need be."""
         pool.release(self.blocks)
-        self.blocks = []
-        self.computed = 0
+        self.lose()
+
+    def lose(self) -> None:
+        """Whatever was computed is gone, and the blocks with it."""
+        self.blocks, self.prefixes, self.computed = [], [], 0

@@ -63,6 +63,7 @@ class NpuwRunner:
     kernels = PLUGIN
     slots: int | None = 1
     depth = 1
+    shares_blocks = False
     block_size = 32  # for the engine's accounting only
     max_blocks: int | None = None
     cache_layout = "npuw: token ids"

@@ -87,6 +87,7 @@ class PagedRunner:
     form = "paged"
     kernels = PLUGIN
     slots: int | None = None
+    shares_blocks = True
 
     def __init__(
         self,

@@ -48,6 +48,8 @@ class Runner(Protocol):
     """Most chunks in a step; None: any number."""
     depth: int
     """Most steps in flight; those that are at the same time write to different blocks."""
+    shares_blocks: bool
+    """What a block holds serves every sequence that it is given to; else sequences keep their cache themselves."""
     block_size: int
     """Tokens per block."""
     bytes_per_block: int

@@ -43,6 +43,7 @@ class StatefulRunner:
     kernels = PLUGIN
     slots: int | None = None
     depth = 1
+    shares_blocks = False
     block_size = 32  # for the engine's accounting only
     max_blocks: int | None = None
 

@@ -75,6 +75,7 @@ class StaticRunner:
     form = "static"
     kernels = PLUGIN
     depth = 1
+    shares_blocks = False
     block_size = 32  # for the engine's accounting only
     max_blocks: int | None = None
 

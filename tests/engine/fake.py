@@ -47,6 +47,7 @@ class FakeRunner:
     device = "FAKE"
     kernels = "fake"
     slots: int | None = None
+    shares_blocks = True
     block_size = 4
     bytes_per_block = 1 << 20
     max_blocks: int | None = None

@@ -66,7 +66,7 @@ def test_the_next_step_is_in_flight_while_a_piece_is_read() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    prompts=st.lists(st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=40), min_size=1, max_size=12),
+    prompts=st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=40), min_size=1, max_size=12),  # alike at first
     tokens=st.integers(4, 30),
     seqs=st.integers(1, 4),
     blocks=st.integers(14, 40),
@@ -326,3 +326,45 @@ def test_ten_thousand_requests_with_random_aborts_leave_nothing_behind() -> None
     assert engine.pool.used == 0
     assert not engine.scheduler.running
     assert not engine.scheduler.waiting
+
+
+def test_a_prompt_that_is_known_is_not_computed_again() -> None:
+    engine = make_engine()
+    prompt = list(range(30))
+    first = submit(engine, prompt)
+    finish(engine, first)
+    before = len(fake(engine).steps)
+    again, longer = submit(engine, prompt), submit(engine, [*prompt, *generated(first), 5, 6])
+    other = submit(engine, [1, *prompt])
+    finish(engine, again, longer, other)
+    assert [request.metrics.cached_tokens for request in (first, again, longer, other)] == [0, 28, 36, 0]
+    assert [len(chunk.token_ids) for chunk in fake(engine).steps[before]] == [2, 6, 8]  # 16 tokens in a step
+    assert generated(again) == generated(first)
+    assert generated(longer) == continuation([*prompt, *generated(first), 5, 6], 10)
+    assert engine.pool.used == 0
+
+
+def test_prefixes_are_computed_again_on_request_and_for_the_logprobs_of_a_prompt() -> None:
+    prompt = list(range(30))
+    engine = Engine(FakeRunner(), EngineConfig(enable_prefix_caching=False), CONTEXT, frozenset())
+    requests = [submit(engine, prompt)]
+    finish(engine, *requests)
+    requests.append(submit(engine, prompt))
+    finish(engine, *requests)
+    assert [request.metrics.cached_tokens for request in requests] == [0, 0]
+    engine = make_engine()
+    finish(engine, submit(engine, prompt))
+    request = submit(engine, prompt, prompt_logprobs=1)
+    finish(engine, request)
+    assert request.metrics.cached_tokens == 0
+    assert len(request.prompt_logprobs) == 30
+
+
+def test_a_runner_that_keeps_its_cache_itself_is_given_no_prefixes() -> None:
+    engine = make_engine()
+    engine.runner.shares_blocks = False
+    engine._use(engine.runner)
+    finish(engine, submit(engine, list(range(30))))
+    request = submit(engine, list(range(30)))
+    finish(engine, request)
+    assert request.metrics.cached_tokens == 0
