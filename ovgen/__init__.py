@@ -30,6 +30,7 @@ from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
 from ovgen.resources import bundled_model
 
 if TYPE_CHECKING:
+    from ovgen.async_engine import AsyncEngine
     from ovgen.configuration import ModelSpec
     from ovgen.conversion import convert
     from ovgen.engine.session import Session
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LLM",
+    "AsyncEngine",
     "CacheFileError",
     "CacheFullError",
     "Compression",
@@ -72,6 +74,7 @@ __all__ = [
 
 # These bring OpenVINO with them, which takes a third of a second: imported when first asked for (PEP 562).
 _LAZY = {
+    "AsyncEngine": "ovgen.async_engine",
     "Compression": "ovgen.weights",
     "LLM": "ovgen.llm",
     "ModelManager": "ovgen.manager",

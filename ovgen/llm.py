@@ -16,7 +16,7 @@ import openvino as ov
 
 from ovgen.config import EngineConfig, SamplingParams, fields_set, override
 from ovgen.engine.loop import Engine
-from ovgen.engine.request import Request
+from ovgen.engine.request import NoText, Request
 from ovgen.engine.session import Session
 from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError, TokenizerError
 from ovgen.graph.passes import settle_longrope
@@ -217,7 +217,11 @@ class LLM:
 
         Closing the iterator, or leaving its loop, ends the request and frees its cache.
         """
-        return self._stream(self._prepare(prompt, self._params(params, sampling, 1)[0]))
+        return self._stream(self.request(prompt, params, **sampling))
+
+    def request(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> Request:
+        """What `stream` would generate, checked and not begun: for `Engine.submit`. It raises what `generate` does."""
+        return self._prepare(prompt, self._params(params, sampling, 1)[0])
 
     def chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
@@ -302,7 +306,7 @@ class LLM:
             if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
                 raise RequestError(f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words")
             return self.engine.prepare(
-                prompt, params, _NoText(), [w for w in params.bad_words if not isinstance(w, str)]
+                prompt, params, NoText(), [w for w in params.bad_words if not isinstance(w, str)]
             )
         if isinstance(prompt, str):
             prompt = self.tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
@@ -370,16 +374,6 @@ def _report_ignored(params: SamplingParams, asked: Iterable[str]) -> None:
     ignored = [name for name in ("top_k", "top_p", "min_p", "typical_p") if name in asked]
     if params.greedy and ignored:
         _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
-
-
-class _NoText:
-    """The text of a model without a tokenizer."""
-
-    def push(self, token_ids: Sequence[int]) -> str:
-        return ""
-
-    def flush(self) -> str:
-        return ""
 
 
 def _is_prompt(prompt: object) -> bool:

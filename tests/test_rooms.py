@@ -12,6 +12,7 @@ BASE = {"errors", "config", "env", "metrics", "outputs", "resources"}
 TOP = {
     "loader",
     "llm",
+    "async_engine",
     "manager",
     "probe",
     "doctor",

@@ -18,7 +18,7 @@ from ovgen.metrics import RequestMetrics
 from ovgen.outputs import FinishReason, GenerationOutput, Piece, TokenLogprobs
 from ovgen.sampling import Choice, SamplerState, StopStrings, token_logprobs
 
-__all__ = ["Request", "TextStream", "make_request"]
+__all__ = ["NoText", "Request", "TextStream", "make_request"]
 
 
 class TextStream(Protocol):
@@ -29,6 +29,18 @@ class TextStream(Protocol):
 
     def flush(self) -> str:
         """What is held back, now that no more tokens come."""
+
+
+class NoText:
+    """The text of a model without a tokenizer."""
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """Nothing."""
+        return ""
+
+    def flush(self) -> str:
+        """Nothing."""
+        return ""
 
 
 @dataclass(slots=True, eq=False)

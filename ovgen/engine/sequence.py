@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ovgen.engine.block_pool import BlockPool, blocks_for
@@ -68,8 +67,8 @@ class KVSequence:
         """Begin with blocks that hold the first tokens already. Nothing is computed yet; the last token will be."""
         assert not self.blocks
         before = 0
-        for tokens in self._full(0, len(self.tokens) // block_size, block_size):
-            prefix = pool.find(before, tokens)
+        for i in range(len(self.tokens) // block_size):
+            prefix = pool.find(before, self._tokens(i, block_size))
             if prefix is None:
                 break
             pool.share([prefix.block])
@@ -79,15 +78,13 @@ class KVSequence:
 
     def keep(self, pool: BlockPool, block_size: int) -> None:
         """Let others begin with the blocks of this sequence that are full."""
-        first = len(self.prefixes)
-        for i, tokens in enumerate(self._full(first, self.computed // block_size, block_size), first):
+        for i in range(len(self.prefixes), self.computed // block_size):
             before = self.prefixes[-1] if self.prefixes else 0
-            self.prefixes.append(pool.keep(self.blocks[i], before, tokens))
+            self.prefixes.append(pool.keep(self.blocks[i], before, self._tokens(i, block_size)))
 
-    def _full(self, first: int, end: int, block_size: int) -> Iterator[tuple[int, ...]]:
-        """The tokens of each block in a range."""
-        for i in range(first, end):
-            yield tuple(self.tokens[i * block_size : (i + 1) * block_size])
+    def _tokens(self, index: int, block_size: int) -> tuple[int, ...]:
+        """Those of a full block."""
+        return tuple(self.tokens[index * block_size : (index + 1) * block_size])
 
     def trim(self, pool: BlockPool, block_size: int, length: int) -> None:
         """Keep the first ``length`` tokens; blocks without a computed token are released."""
