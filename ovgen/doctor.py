@@ -313,7 +313,8 @@ def _tells(name: str) -> bool:
 def _measure(task: Mapping[str, Any]) -> dict[str, Any]:
     """In a child: load a model, compute the reference's tokens, and generate."""
     # Devices and forms are compared: native kernels, which round activations, would only be in some of them.
-    llm = LLM(task["path"], device=task["device"], device_config=task["config"], form=task["form"], kernels="off")
+    plain: dict[str, Any] = {"kernels": "off", "enable_prefix_caching": False}  # nor is the timed prompt known already
+    llm = LLM(task["path"], device=task["device"], device_config=task["config"], form=task["form"], **plain)
     prompt = _prompt(llm)
     greedy = SamplingParams(max_new_tokens=_TOKENS, ignore_eos=True)
     tokens = task["tokens"] or llm.generate(prompt, greedy).token_ids

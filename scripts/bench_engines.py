@@ -127,7 +127,7 @@ class Ovgen:
     kernels = "require"
 
     def __init__(self, path: str) -> None:
-        self._llm: Any = import_module("ovgen").LLM(path, kernels=self.kernels)
+        self._llm: Any = import_module("ovgen").LLM(path, kernels=self.kernels, enable_prefix_caching=False)
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
         """See the module."""
