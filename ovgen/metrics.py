@@ -17,7 +17,7 @@ class RequestMetrics:
         last_token: when its newest token had been sampled; None before that.
         prompt_tokens: length of the prompt.
         generated_tokens: tokens sampled so far.
-        cached_tokens: those of the prompt that an earlier request had computed already.
+        cached_tokens: those of the prompt that lay in the cache already when it was begun, or begun again.
         kernels: what computed compressed layers: ``plugin``, or ``native`` with the instruction set.
     """
 
