@@ -19,6 +19,7 @@ __all__ = [
     "Kernels",
     "LogitsProcessor",
     "SamplingParams",
+    "StructuredOutputs",
     "fields_set",
     "is_number",
     "nearest",
@@ -37,6 +38,35 @@ _Config = TypeVar("_Config", "SamplingParams", "EngineConfig")
 def _option(default: Any, text: str) -> Any:
     """A field with its one-line help, which the command line shows."""
     return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredOutputs:
+    """What a text has to be, in one of five ways. The names are vLLM's; ``llguidance`` sees to it, and has to be there.
+
+    Attributes:
+        json: a JSON schema, as an object or as text.
+        json_object: any JSON object.
+        regex: a regular expression that the whole text matches.
+        choice: the text is one of these.
+        grammar: a context-free grammar in Lark's notation, or in EBNF as llama.cpp writes it (``root ::= ...``).
+
+    Raises:
+        ConfigError: none of them is given, or more than one.
+    """
+
+    json: Mapping[str, Any] | str | None = None
+    json_object: bool = False
+    regex: str | None = None
+    choice: tuple[str, ...] = ()
+    grammar: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choice", _as_tuple("choice", self.choice))
+        given = [f.name for f in fields(self) if getattr(self, f.name) not in (None, False, ())]
+        if len(given) != 1:
+            among = ", ".join(f.name for f in fields(self))
+            raise ConfigError(f"structured_outputs takes one of {among}; given: {', '.join(given) or 'none'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +109,26 @@ class SamplingParams:
     logprobs: int | None = _option(None, "report this many most likely tokens per generated token")
     prompt_logprobs: int | None = _option(None, "the same for each token of the prompt")
     logits_processors: tuple[LogitsProcessor, ...] = _option((), "functions f(token_ids, logits) -> logits")
+    structured_outputs: StructuredOutputs | None = field(
+        default=None, metadata={"help": "what the text has to be: JSON, a regular expression, a grammar"}
+    )
+    n: int = _option(1, "texts for each prompt, which is computed once")
+    best_of: int | None = _option(None, "generate so many texts and return the n likeliest of them (None: n)")
+    num_beams: int = _option(1, "beams of a beam search (1: none)")
+    length_penalty: float = _option(1.0, "beam search: above 0 longer texts win more easily, below 0 shorter ones")
+    early_stopping: bool | Literal["never"] = _option(
+        False, "beam search: stop at num_beams finished texts (true), when better ones are unlikely (false), or never"
+    )
+    num_beam_groups: int = _option(1, "beam search: groups of beams that differ from each other")
+    diversity_penalty: float = _option(0.0, "beam search: off the score of a token that an earlier group has chosen")
+    prompt_lookup_num_tokens: int = _option(0, "guess up to so many tokens where the text repeats itself (0: off)")
+    max_matching_ngram_size: int = _option(3, "the longest end of the text that is looked for in it for such guesses")
+    num_assistant_tokens: int = _option(5, "most tokens that the draft model, if there is one, proposes at once")
+    adapter: str | None = _option(None, "LoRA adapter of the model to use, by its name (None: none)")
+    priority: int = _option(0, "requests with a lower number go first")
+    context_shift: int | None = _option(
+        None, "go on when the context is full: keep so many of the first tokens, and the newer half of the others"
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -207,6 +257,14 @@ _INTEGERS: dict[str, tuple[int, str]] = {
     "seed": (0, "a whole number of at least 0, or None"),
     "logprobs": (0, "a whole number of at least 0, or None"),
     "prompt_logprobs": (0, "a whole number of at least 0, or None"),
+    "n": (1, "a whole number of at least 1"),
+    "best_of": (1, "a whole number of at least 1, or None"),
+    "num_beams": (1, "a whole number of at least 1"),
+    "num_beam_groups": (1, "a whole number of at least 1"),
+    "prompt_lookup_num_tokens": (0, "a whole number of at least 0"),
+    "max_matching_ngram_size": (1, "a whole number of at least 1"),
+    "num_assistant_tokens": (0, "a whole number of at least 0"),
+    "context_shift": (0, "a whole number of at least 0, or None"),
 }
 _OPTIONAL = {
     "max_new_tokens",
@@ -215,6 +273,8 @@ _OPTIONAL = {
     "seed",
     "logprobs",
     "prompt_logprobs",
+    "best_of",
+    "context_shift",
 }
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "temperature": (lambda v: v >= 0, "a number of at least 0"),
@@ -224,6 +284,8 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "repetition_penalty": (lambda v: v > 0, "above 0"),
     "presence_penalty": (lambda v: True, "a finite number"),
     "frequency_penalty": (lambda v: True, "a finite number"),
+    "length_penalty": (lambda v: True, "a finite number"),
+    "diversity_penalty": (lambda v: v >= 0, "a number of at least 0"),
 }
 _FLAGS = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "add_special_tokens")
 
@@ -249,3 +311,37 @@ def _check_sampling(p: SamplingParams) -> None:
     _require("logits_processors", p.logits_processors, all(map(callable, p.logits_processors)), "callables")
     if p.max_new_tokens is not None:
         _require("min_new_tokens", p.min_new_tokens, p.min_new_tokens <= p.max_new_tokens, "<= max_new_tokens")
+    _require("priority", p.priority, _is_int(p.priority), "a whole number")
+    _require(
+        "adapter", p.adapter, p.adapter is None or (isinstance(p.adapter, str) and p.adapter != ""), "a name, or None"
+    )
+    structured_ok = p.structured_outputs is None or isinstance(p.structured_outputs, StructuredOutputs)
+    _require("structured_outputs", p.structured_outputs, structured_ok, "StructuredOutputs, or None")
+    _check_several(p)
+
+
+def _check_several(p: SamplingParams) -> None:
+    """Options for more than one text from a prompt."""
+    _require("early_stopping", p.early_stopping, p.early_stopping in (True, False, "never"), 'True, False or "never"')
+    if p.num_beams == 1:
+        best_of = p.n if p.best_of is None else p.best_of
+        _require("best_of", best_of, best_of >= p.n, f"at least n ({p.n})")
+        if best_of > 1 and p.greedy:
+            raise ConfigError("several texts of a prompt would be all the same: set temperature above 0, or num_beams")
+        _require("num_beam_groups", p.num_beam_groups, p.num_beam_groups == 1, "1 without num_beams")
+        return
+    _require("n", p.n, p.n <= p.num_beams, f"at most num_beams ({p.num_beams})")
+    groups_ok = p.num_beams % p.num_beam_groups == 0
+    _require("num_beam_groups", p.num_beam_groups, groups_ok, f"a divisor of num_beams ({p.num_beams})")
+    diverse_ok = not p.diversity_penalty or p.num_beam_groups > 1
+    _require("diversity_penalty", p.diversity_penalty, diverse_ok, "0 without num_beam_groups")
+    beside = {
+        "temperature above 0": not p.greedy,
+        "best_of": p.best_of is not None,
+        "logprobs": p.logprobs is not None,
+        "stop strings": bool(p.stop),
+        "prompt_lookup_num_tokens": p.prompt_lookup_num_tokens > 0,
+        "context_shift": p.context_shift is not None,
+    }
+    if any(beside.values()):
+        raise ConfigError(f"beam search cannot have {next(name for name, given in beside.items() if given)}")

@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 # Fields that a command line cannot say well, or should not.
-_PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"}
+_PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs", "structured_outputs"}
+
+_EARLY = {"true": True, "false": False, "never": "never"}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -174,6 +176,10 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | typ
         annotation = str(field.type)
         if annotation == "bool":
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif field.name == "early_stopping":
+            group.add_argument(flag, choices=_EARLY.values(), type=lambda word: _EARLY.get(word, word), help=text)
+        elif annotation == "str | None":
+            group.add_argument(flag, metavar="NAME", help=text)
         elif field.name == "kernels":
             group.add_argument(flag, choices=get_args(Kernels), help=text)
         elif annotation.startswith("tuple"):

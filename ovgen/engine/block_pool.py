@@ -19,7 +19,7 @@ def blocks_for(tokens: int, block_size: int) -> int:
     return -(-tokens // block_size)
 
 
-_Key = tuple[int, tuple[int, ...]]  # the number of the prefix before a block, 0 for none, and the block's tokens
+_Key = tuple[int, tuple[int, ...]]  # the number of the prefix before a block, and the block's tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class BlockPool:
 
         Args:
             block: has an owner. Where another block holds the same already, this one is not kept.
-            before: the number of the prefix that ends where the block begins; 0 for none.
+            before: the number of the prefix that ends where the block begins; 0 or below where there is none.
             tokens: those of the block.
         """
         prefix = self._prefixes.get((before, tokens))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ovgen.config import EngineConfig, SamplingParams
+from ovgen.config import EngineConfig, SamplingParams, fields_set
 from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.leftovers import Leftovers
 from ovgen.engine.limits import block_limit, checked_ids, length_limit
@@ -24,6 +24,17 @@ from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Sampler
 
 __all__ = ["Engine"]
+
+_NOT_YET = {
+    "structured_outputs",
+    "n",
+    "best_of",
+    "num_beams",
+    "prompt_lookup_num_tokens",
+    "adapter",
+    "priority",
+    "context_shift",
+}
 
 
 class Engine:
@@ -93,6 +104,9 @@ class Engine:
             RequestError: the prompt is empty, or a token id is out of range.
             ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
         """
+        missing = _NOT_YET & fields_set(params)
+        if missing:
+            raise RequestError(f"not there yet: {', '.join(sorted(missing))}")
         prompt = self.checked(prompt)
         limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, self.room)
         return make_request(prompt, params, text, limit, self.eos_token_ids, bad_words_ids)
@@ -292,7 +306,9 @@ class Engine:
             sequence = item.request.sequence
             end = sequence.computed + item.count
             tokens = sequence.tokens[sequence.computed : end]
-            chunks.append(Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows))
+            chunks.append(
+                Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows, sequence.adapter)
+            )
         self._flying.append(plan)
         self.runner.start(chunks)
 
@@ -381,7 +397,9 @@ class Engine:
             end = sequence.computed + len(part)
             last = max(0, len(logits) - (length - end))  # the row of logits behind this part's
             rows = min(len(part), last)
-            self.runner.start([Chunk(sequence.number, part, sequence.computed, sequence.blocks, rows)])
+            self.runner.start(
+                [Chunk(sequence.number, part, sequence.computed, sequence.blocks, rows, sequence.adapter)]
+            )
             logits[last - rows : last] = self.runner.wait()
             sequence.computed = end
 

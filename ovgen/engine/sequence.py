@@ -27,6 +27,7 @@ class KVSequence:
         computed: the first ``computed`` tokens have their keys and values in ``blocks``.
         blocks: block ids in order; ``blocks[i]`` holds tokens ``[i * block_size, (i + 1) * block_size)``.
         prefixes: numbers of the prefixes that the first blocks end, as far as their contents are kept.
+        adapter: the LoRA adapter that it goes through; 0: none.
         number: unique in the process; runners that keep a cache of their own know the sequence by it.
     """
 
@@ -34,6 +35,7 @@ class KVSequence:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     prefixes: list[int] = field(default_factory=list)
+    adapter: int = 0
     number: int = field(default_factory=lambda: next(_numbers))
 
     def reserve(self, pool: BlockPool, block_size: int, length: int) -> list[Copy]:
@@ -66,7 +68,7 @@ class KVSequence:
     def reuse(self, pool: BlockPool, block_size: int) -> None:
         """Begin with blocks that hold the first tokens already. Nothing is computed yet; the last token will be."""
         assert not self.blocks
-        before = 0
+        before = self._root
         for i in range(len(self.tokens) // block_size):
             prefix = pool.find(before, self._tokens(i, block_size))
             if prefix is None:
@@ -79,8 +81,13 @@ class KVSequence:
     def keep(self, pool: BlockPool, block_size: int) -> None:
         """Let others begin with the blocks of this sequence that are full."""
         for i in range(len(self.prefixes), self.computed // block_size):
-            before = self.prefixes[-1] if self.prefixes else 0
+            before = self.prefixes[-1] if self.prefixes else self._root
             self.prefixes.append(pool.keep(self.blocks[i], before, self._tokens(i, block_size)))
+
+    @property
+    def _root(self) -> int:
+        """Stands for the empty prefix; what an adapter has computed serves none but its own sequences."""
+        return -self.adapter
 
     def _tokens(self, index: int, block_size: int) -> tuple[int, ...]:
         """Those of a full block."""
@@ -98,7 +105,7 @@ class KVSequence:
     def fork(self, pool: BlockPool) -> KVSequence:
         """A twin that shares all blocks until one of the two writes."""
         pool.share(self.blocks)
-        return KVSequence(list(self.tokens), self.computed, list(self.blocks), list(self.prefixes))
+        return KVSequence(list(self.tokens), self.computed, list(self.blocks), list(self.prefixes), self.adapter)
 
     def release(self, pool: BlockPool) -> None:
         """Give all blocks back: the tokens stay, to be computed again if need be."""

@@ -25,6 +25,7 @@ class Chunk:
         past: how many tokens of the sequence are in the cache before them.
         blocks: ids of the sequence's blocks in order; they hold at least ``past + len(token_ids)`` tokens.
         rows: logits are wanted for this many of the last tokens.
+        adapter: which LoRA adapter the sequence goes through; 0: none.
     """
 
     sequence: int
@@ -32,6 +33,7 @@ class Chunk:
     past: int
     blocks: Sequence[int]
     rows: int
+    adapter: int = 0
 
 
 class Runner(Protocol):
