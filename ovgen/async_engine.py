@@ -8,13 +8,14 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
 from ovgen.config import SamplingParams
-from ovgen.engine.request import Request
+from ovgen.engine.group import Group
+from ovgen.errors import OvgenError
 from ovgen.llm import LLM, Prompt
 from ovgen.outputs import GenerationOutput, Piece
 
 __all__ = ["AsyncEngine"]
 
-_Deliver: TypeAlias = "Callable[[Piece | BaseException], object]"
+_Deliver: TypeAlias = "Callable[[Piece | BaseException | None], object]"
 
 
 class AsyncEngine:
@@ -30,8 +31,8 @@ class AsyncEngine:
     def __init__(self, llm: LLM) -> None:
         self._llm = llm
         self._lock = threading.Lock()  # held for moments only: the event loop takes it
-        self._new: list[Request] = []
-        self._clients: dict[Request, _Deliver] = {}
+        self._new: list[Group] = []
+        self._clients: dict[Group, _Deliver] = {}
         self._working = False
 
     def stream(
@@ -47,42 +48,39 @@ class AsyncEngine:
             GenerationError: the model's logits could not be sampled from.
             DeviceError: the device failed.
         """
-        return self._pieces(self._llm.request(prompt, params, **sampling))
+        return self._pieces(Group(self._llm.engine, self._llm.request(prompt, params, **sampling)))
 
     async def generate(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> GenerationOutput:
         """Generate to the end; it raises what `stream` does. ``asyncio.gather`` of several computes them together."""
-        request = self._llm.request(prompt, params, **sampling)
-        return request.output([piece async for piece in self._pieces(request)])
+        group = Group(self._llm.engine, self._llm.request(prompt, params, **sampling))
+        return group.output([piece async for piece in self._pieces(group)])
 
-    async def _pieces(self, request: Request) -> AsyncGenerator[Piece, None]:
-        pieces: asyncio.Queue[Piece | BaseException] = asyncio.Queue()
+    async def _pieces(self, group: Group) -> AsyncGenerator[Piece, None]:
+        pieces: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()  # None: that was all
         loop = asyncio.get_running_loop()
         try:
-            self._begin(request, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece))
-            while True:
-                piece = await pieces.get()
+            self._begin(group, lambda piece: loop.call_soon_threadsafe(pieces.put_nowait, piece))
+            while (piece := await pieces.get()) is not None:
                 if isinstance(piece, BaseException):
                     raise piece
                 yield piece
-                if piece.finish_reason is not None:
-                    return
         finally:
-            self._end(request)
+            self._end(group)
 
-    def _begin(self, request: Request, deliver: _Deliver) -> None:
+    def _begin(self, group: Group, deliver: _Deliver) -> None:
         with self._lock:
-            self._new.append(request)
-            self._clients[request] = deliver
+            self._new.append(group)
+            self._clients[group] = deliver
             if not self._working:
                 threading.Thread(target=self._work, name="ovgen").start()
                 self._working = True
 
-    def _end(self, request: Request) -> None:
+    def _end(self, group: Group) -> None:
         with self._lock:
-            self._clients.pop(request, None)
-            if request in self._new:
-                self._new.remove(request)
-        self._llm.engine.abort(request)  # does not wait for a step that is being taken
+            self._clients.pop(group, None)
+            if group in self._new:
+                self._new.remove(group)
+        group.abort()  # does not wait for a step that is being taken
 
     def _work(self) -> None:
         """Take steps until nobody waits for anything."""
@@ -95,23 +93,25 @@ class AsyncEngine:
                     return
             failure: BaseException | None = None
             try:
-                for request in new:
-                    self._llm.engine.submit(request)
+                for group in new:
+                    group.submit()
                 self._llm.engine.step()
             except BaseException as error:  # whatever it is, those who wait must learn of it
                 failure = error
-            for request, deliver in clients:
-                self._deliver(request, deliver, failure)
+            for group, deliver in clients:
+                self._deliver(group, deliver, failure)
 
-    def _deliver(self, request: Request, deliver: _Deliver, failure: BaseException | None) -> None:
-        done = request.done  # asked first: what another thread emits after this is delivered in the next round
-        error = request.error or failure
+    def _deliver(self, group: Group, deliver: _Deliver, failure: BaseException | None) -> None:
+        done = group.done  # asked first: what another thread emits after this is delivered in the next round
         try:
-            while request.pieces:
-                deliver(request.pieces.popleft())
-            if error is not None:
-                deliver(error)
+            try:
+                for piece in group.read():
+                    deliver(piece)
+            except OvgenError as error:
+                failure = error
+            if done or failure is not None:
+                deliver(failure)
         except RuntimeError:  # the event loop has been closed without a word
             done = True
-        if done or error is not None:
-            self._end(request)
+        if done or failure is not None:
+            self._end(group)

@@ -8,40 +8,33 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
 import openvino as ov
 
 from ovgen.config import EngineConfig, SamplingParams, fields_set, override
-from ovgen.engine.loop import Engine
-from ovgen.engine.request import NoText, Request
+from ovgen.engine.engine import Engine
+from ovgen.engine.group import Group
+from ovgen.engine.request import Request
 from ovgen.engine.session import Session
-from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError, TokenizerError
+from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError
 from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Source, digest, load
 from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.probe import try_in_child
+from ovgen.prompts import Message, Prompt, Prompts, is_prompt
 from ovgen.runtime.device import check_device
 from ovgen.runtime.device_list import check_sections, device_order, device_properties
 from ovgen.runtime.forms import Attempt, Form, Runners, check_form
 from ovgen.runtime.kernels import KernelChoice
-from ovgen.text import Detokenizer
 from ovgen.weights import Compression, Precision
 
 __all__ = ["LLM", "Message", "Prompt"]
 
 _UNKNOWN_CONTEXT = 2048  # tokens, where a model does not say what it was trained on
-_TAIL = 8  # tokens of the prompt that can matter for how the first generated one is spelt
 _log = logging.getLogger("ovgen")
-
-Prompt: TypeAlias = "str | Sequence[int]"
-"""Text, or token ids as they are."""
-
-Message: TypeAlias = "Mapping[str, Any]"
-"""``{"role": "user", "content": "..."}``, and whatever else the model's chat template knows."""
 
 
 class LLM:
@@ -110,6 +103,7 @@ class LLM:
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self._source = replace(source, checkpoint=None)  # the graph has the weights
+        self._prompts = Prompts(self._source)
         self._length = length = _length(source, engine_config)
         self._longrope = settle_longrope(model, length)
         _report_longrope(self._longrope, length)
@@ -205,7 +199,7 @@ class LLM:
             GenerationError: the model's logits could not be sampled from.
             DeviceError: the device failed.
         """
-        single = _is_prompt(prompt)
+        single = is_prompt(prompt)
         prompts: list[Any] = [prompt] if single else list(prompt)
         outputs = self._generate(prompts, self._params(params, sampling, len(prompts)), progress)
         return outputs[0] if single else outputs
@@ -217,11 +211,14 @@ class LLM:
 
         Closing the iterator, or leaving its loop, ends the request and frees its cache.
         """
-        return self._stream(self.request(prompt, params, **sampling))
+        request = self.request(prompt, params, **sampling)
+        if request.params.num_beams > 1:
+            raise RequestError("beam search has its texts at the end, and not piece by piece: use generate")
+        return _stream(Group(self.engine, request))
 
     def request(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> Request:
-        """What `stream` would generate, checked and not begun: for `Engine.submit`. It raises what `generate` does."""
-        return self._prepare(prompt, self._params(params, sampling, 1)[0])
+        """What `generate` would do, checked and not begun: for `Engine.submit`. It raises what `generate` does."""
+        return self._prompts.request(self.engine, prompt, self._params(params, sampling, 1)[0])
 
     def chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None, **sampling: Any
@@ -249,11 +246,7 @@ class LLM:
             TokenizerError: the model has no chat template, or no tokenizer.
             RequestError: the template refuses the messages.
         """
-        if self.tokenizer is None or self._source.chat_template is None:
-            lacks = "tokenizer" if self.tokenizer is None else "chat template"
-            raise TokenizerError(f"{self.path} has no {lacks}: use generate with a prompt instead")
-        text = self._source.chat_template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return self._prompts.chat(messages, add_generation_prompt=add_generation_prompt, **variables)
 
     def session(self, path: str | os.PathLike[str] | None = None) -> Session:
         """A cache of one's own: empty, or as `Session.save` wrote it to ``path``.
@@ -291,62 +284,25 @@ class LLM:
     def _generate(
         self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], progress: bool
     ) -> list[GenerationOutput]:
-        requests = [self._prepare(prompt, each) for prompt, each in zip(prompts, params, strict=True)]
+        requests = [
+            self._prompts.request(self.engine, prompt, each) for prompt, each in zip(prompts, params, strict=True)
+        ]
+        groups = [Group(self.engine, request) for request in requests]
         try:
-            for request in requests:
-                self.engine.submit(request)
-            bar = _bar(requests) if progress else requests
-            return [request.output(list(self._drive(request))) for request in bar]
+            for group in groups:
+                group.submit()
+            return [group.output(list(group.drive())) for group in (_bar(groups) if progress else groups)]
         finally:
-            for request in requests:
-                self.engine.abort(request)  # does nothing, unless one of them failed
+            for group in groups:
+                group.abort()  # does nothing, unless one of them failed
 
-    def _prepare(self, prompt: Prompt, params: SamplingParams) -> Request:
-        if self.tokenizer is None:
-            if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
-                raise RequestError(f"{self.path} has no tokenizer: give token ids, and no stop strings or bad words")
-            return self.engine.prepare(
-                prompt, params, NoText(), [w for w in params.bad_words if not isinstance(w, str)]
-            )
-        if isinstance(prompt, str):
-            prompt = self.tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
-        prompt = self.engine.checked(prompt)
-        text = Detokenizer(self.tokenizer, skip_special_tokens=params.skip_special_tokens)
-        text.push(prompt[-_TAIL:])  # so that the output goes on in the middle of a sentence, space and all
-        return self.engine.prepare(prompt, params, text, self._bad_words(params))
 
-    def _bad_words(self, params: SamplingParams) -> list[Sequence[int]]:
-        """Bad words as token ids: each word as it is and as it stands inside a sentence, after a space."""
-        assert self.tokenizer is not None
-        ids: list[Sequence[int]] = []
-        for word in params.bad_words:
-            if isinstance(word, str):
-                spelt = [self.tokenizer.encode(w, add_special_tokens=False) for w in (word, f" {word}")]
-                if not any(spelt):
-                    raise RequestError(f"bad_words: the tokenizer has no tokens for {word!r}")
-                ids += [tokens for tokens in spelt if tokens]
-            else:
-                ids.append(word)
-        return ids
-
-    def _stream(self, request: Request) -> Generator[Piece, None, None]:
-        try:
-            self.engine.submit(request)
-            yield from self._drive(request)
-        finally:
-            self.engine.abort(request)
-
-    def _drive(self, request: Request) -> Generator[Piece, None, None]:
-        """Run the engine until the request has ended; all the others move on along with it."""
-        while True:
-            done = request.done  # asked first: what another thread emits after this is read in the next round
-            while request.pieces:
-                yield request.pieces.popleft()
-            if request.error is not None:
-                raise request.error
-            if done:
-                return
-            self.engine.step()
+def _stream(group: Group) -> Generator[Piece, None, None]:
+    try:
+        group.submit()
+        yield from group.drive()
+    finally:
+        group.abort()
 
 
 def _length(source: Source, config: EngineConfig) -> int:
@@ -376,16 +332,7 @@ def _report_ignored(params: SamplingParams, asked: Iterable[str]) -> None:
         _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
 
 
-def _is_prompt(prompt: object) -> bool:
-    """Whether this is one prompt (text, token ids) and not a list of prompts."""
-    if isinstance(prompt, str):
-        return True
-    if not hasattr(prompt, "__len__") or not hasattr(prompt, "__getitem__") or isinstance(prompt, Mapping):
-        raise RequestError(f"a prompt is text or a list of token ids, got {type(prompt).__name__}")
-    return len(prompt) == 0 or isinstance(prompt[0], Integral)
-
-
-def _bar(requests: list[Request]) -> Iterable[Request]:
+def _bar(groups: list[Group]) -> Iterable[Group]:
     from tqdm import tqdm
 
-    return tqdm(requests, unit="prompt", desc="Generating")
+    return tqdm(groups, unit="prompt", desc="Generating")

@@ -18,6 +18,9 @@ class RequestMetrics:
         prompt_tokens: length of the prompt.
         generated_tokens: tokens sampled so far.
         cached_tokens: those of the prompt that lay in the cache already when it was begun, or begun again.
+        drafted_tokens: guesses that were computed along with what was known.
+        accepted_tokens: those of them that turned out right.
+        dropped_tokens: those that the sequence went on without when the context was full.
         kernels: what computed compressed layers: ``plugin``, or ``native`` with the instruction set.
     """
 
@@ -27,6 +30,9 @@ class RequestMetrics:
     last_token: float | None = None
     generated_tokens: int = 0
     cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    dropped_tokens: int = 0
     kernels: str = "plugin"
 
     def token(self, now: float) -> None:

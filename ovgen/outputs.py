@@ -39,6 +39,7 @@ class Piece:
         metrics: timings of the request so far; one object for all its pieces.
         logprobs: one entry per token of this step, if asked for.
         finish_reason: why the request ended; None while it goes on.
+        index: which of the texts of its prompt it belongs to, where there are several.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Piece:
     metrics: RequestMetrics
     logprobs: tuple[TokenLogprobs, ...] | None = None
     finish_reason: FinishReason | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ class GenerationOutput:
         logprobs: one entry per generated token, if ``logprobs`` was asked for.
         prompt_logprobs: one entry per prompt token, if asked for; None for the first, which nothing precedes.
         metrics: timings.
+        score: of a beam search; or the sum of the log-probabilities of the tokens, if those were asked for or compared.
+        others: the other texts of the prompt, if several were asked for.
     """
 
     text: str
@@ -69,3 +73,10 @@ class GenerationOutput:
     logprobs: tuple[TokenLogprobs, ...] | None
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None
     metrics: RequestMetrics
+    score: float | None = None
+    others: tuple[GenerationOutput, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[GenerationOutput, ...]:
+        """All texts of the prompt: this one, which is the best where they were compared, and the others."""
+        return (self, *self.others)

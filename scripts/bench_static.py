@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import ovgen  # noqa: E402
-from ovgen.engine.loop import Engine  # noqa: E402
+from ovgen.engine.engine import Engine  # noqa: E402
 from ovgen.graph.passes import StaticShape  # noqa: E402
 from ovgen.runtime.forms import Form  # noqa: E402
 from ovgen.runtime.runner import Chunk, Runner  # noqa: E402

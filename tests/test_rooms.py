@@ -15,6 +15,7 @@ TOP = {
     "async_engine",
     "manager",
     "probe",
+    "prompts",
     "doctor",
     "configuration",
     "yaml_file",
@@ -32,8 +33,8 @@ MAY_IMPORT = {
     "runtime": {"graph"},
     "engine": {"sampling"},
 }
-# The loop, and it alone, ties the engine to a runner.
-EXCEPTIONS = {("engine/loop.py", "runtime")}
+# Those that tie the engine to a runner: its cache, the steps of requests, and sequences outside the schedule.
+EXCEPTIONS = {(f"engine/{name}.py", "runtime") for name in ("cache", "loop", "engine")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

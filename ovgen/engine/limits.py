@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import index
 
 from ovgen.errors import ContextLengthError, RequestError
 
-__all__ = ["block_limit", "checked_ids", "length_limit"]
+__all__ = ["block_limit", "checked_ids", "length_limit", "shortened"]
 
 _GIB = 1 << 30
 _log = logging.getLogger("ovgen")
@@ -52,6 +52,26 @@ def length_limit(prompt: int, max_new_tokens: int | None, context: int, room: in
     if limit > room:
         raise ContextLengthError(f"{limit} tokens never fit the KV cache of {room}: raise cache_size")
     return limit
+
+
+def shortened(tokens: Sequence[int], first: int, capacity: int) -> list[int]:
+    """Tokens of a sequence that has as many as it may have: the ``first``, and the newer half of the others.
+
+    Args:
+        tokens: of the sequence; fewer than ``capacity`` stay as they are.
+        first: these are kept (``context_shift``).
+        capacity: tokens that the model takes and the KV cache holds.
+
+    Raises:
+        RequestError: ``first`` leaves no room for others.
+    """
+    if first > capacity - 4:
+        raise RequestError(f"context_shift={first} leaves no room in a context of {capacity} tokens: keep fewer")
+    if len(tokens) < capacity:
+        return list(tokens)
+    newer = (capacity - first) // 2
+    _log.info("a context of %d tokens is full: %d are dropped", capacity, len(tokens) - first - newer)
+    return [*tokens[:first], *tokens[-newer:]]
 
 
 def block_limit(cache_size: float, bytes_per_block: int, device: int | None) -> int:

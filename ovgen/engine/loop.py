@@ -8,37 +8,30 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ovgen.config import EngineConfig, SamplingParams, fields_set
 from ovgen.engine.block_pool import BlockPool
+from ovgen.engine.cache import KVCache
 from ovgen.engine.leftovers import Leftovers
-from ovgen.engine.limits import block_limit, checked_ids, length_limit
+from ovgen.engine.limits import checked_ids, length_limit, shortened
 from ovgen.engine.request import Request, TextStream, make_request
-from ovgen.engine.results import commit
+from ovgen.engine.results import Results
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
 from ovgen.runtime.runner import Chunk, Runner
-from ovgen.sampling import Sampler
+from ovgen.sampling import Constraint, Sampler
 
-__all__ = ["Engine"]
+__all__ = ["Loop"]
 
 _NOT_YET = {
-    "structured_outputs",
-    "n",
-    "best_of",
     "num_beams",
     "prompt_lookup_num_tokens",
     "adapter",
-    "priority",
-    "context_shift",
 }
 
 
-class Engine:
-    """Runs requests and sessions on one runner. Thread-safe: whoever waits for a result may drive the loop.
+class Loop:
+    """Runs requests on one runner. Thread-safe: whoever waits for a result may drive the loop.
 
     Args:
         runner: the compiled model with its cache.
@@ -67,7 +60,8 @@ class Engine:
         self._computed: weakref.WeakSet[KVSequence] = weakref.WeakSet()  # those of sessions
         self._flying: deque[Plan] = deque()  # the steps that the device works on, oldest first
         self._busy = False  # a step is being taken: its logits are still in use
-        self._unemitted: deque[Request] = deque()  # have sampled tokens that are not text yet
+        self._unemitted: dict[Request, None] = {}  # in order; they have sampled tokens that are not text yet
+        self._results = Results(self._sampler, self.scheduler, self._unemitted)
         self._use(runner)
 
     def _use(self, runner: Runner) -> None:
@@ -75,30 +69,36 @@ class Engine:
         for sequence in self._computed:  # computed again when their sessions go on
             sequence.lose()
         self.runner = runner
-        self.pool = BlockPool(block_limit(self.config.cache_size, runner.bytes_per_block, runner.max_blocks))
+        self.cache = KVCache(runner, self.config.cache_size)
         self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth, shared=runner.shares_blocks)
-        self._room = 0  # blocks that the runner has memory for
         for request in list(self.scheduler.waiting):  # its limit was that of another cache
-            request.limit = min(request.limit, self.room)
+            request.limit = min(request.limit, self.cache.tokens)
             if len(request.sequence.tokens) >= request.limit:
-                request.error = ContextLengthError(
-                    f"{runner.device}, which took over, has a KV cache of {self.room} tokens: raise cache_size"
-                )
+                error = f"{runner.device}, which took over, has a KV cache of {self.cache.tokens} tokens"
+                request.fail(ContextLengthError(f"{error}: raise cache_size"))
                 self._forget(request)
 
     @property
-    def room(self) -> int:
-        """Tokens that the KV cache holds."""
-        return self.pool.limit * self.runner.block_size
+    def pool(self) -> BlockPool:
+        """Hands out the blocks of the KV cache."""
+        return self.cache.pool
 
     def prepare(
         self,
         prompt: Sequence[int],
         params: SamplingParams,
-        text: TextStream,
+        text: Callable[[], TextStream],
         bad_words_ids: Sequence[Sequence[int]] = (),
+        constraint: Constraint | None = None,
     ) -> Request:
-        """A request for a prompt, checked and ready to `submit`.
+        """A request for a prompt, checked and ready to `submit`; its ``twins`` are for further texts.
+
+        Args:
+            prompt: token ids.
+            params: what to do.
+            text: makes what turns tokens into text; each text takes one.
+            bad_words_ids: ``params.bad_words`` as token ids.
+            constraint: ``params.structured_outputs`` at work.
 
         Raises:
             RequestError: the prompt is empty, or a token id is out of range.
@@ -107,23 +107,31 @@ class Engine:
         missing = _NOT_YET & fields_set(params)
         if missing:
             raise RequestError(f"not there yet: {', '.join(sorted(missing))}")
-        prompt = self.checked(prompt)
-        limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, self.room)
-        return make_request(prompt, params, text, limit, self.eos_token_ids, bad_words_ids)
+        prompt = kept = self.checked(prompt)
+        capacity = min(self.max_model_len, self.cache.tokens)
+        if params.context_shift is None:
+            limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, self.cache.tokens)
+        else:
+            kept, limit = shortened(prompt, params.context_shift, capacity), capacity
+        request = make_request(kept, params, text, limit, self.eos_token_ids, bad_words_ids, constraint)
+        request.metrics.dropped_tokens = len(prompt) - len(kept)
+        return request
 
     def submit(self, request: Request) -> None:
         """Queue a request; `step` computes it."""
         with self.lock:
-            request.metrics.kernels = self.runner.kernels
+            for each in (request, *request.twins):
+                each.metrics.kernels = self.runner.kernels
             self.scheduler.add(request)
 
     def abort(self, request: Request) -> None:
-        """End a request now and free its blocks, once the device is done with them.
+        """End a request now and free its blocks, once the device is done with them; twins that have begun go on.
 
         One that has finished already stays as it is.
         """
-        if not request.finished:
-            request.finish_reason = "abort"
+        for each in (request, *request.twins):
+            if not each.finished:
+                each.finish_reason = "abort"
         self.leave(request)
 
     def leave(self, left: Request | KVSequence) -> None:
@@ -131,7 +139,7 @@ class Engine:
         self._left.leave(left)
 
     def _free(self, left: Request | KVSequence) -> None:
-        self._forget(left) if isinstance(left, Request) else self.release(left)
+        self._forget(left) if isinstance(left, Request) else self.cache.release(left)
 
     def step(self) -> None:
         """Take the results of the oldest step in flight, start the next one, and emit meanwhile.
@@ -151,88 +159,6 @@ class Engine:
             self._land()
             self._launch()
             self._emit()
-
-    def compute(self, sequence: KVSequence, token_ids: Sequence[int], rows: int) -> NDArray[np.float32]:
-        """Append tokens to a sequence outside the schedule: logits ``(rows, vocab)`` float32 of the last ``rows``.
-
-        ``token_ids`` are `checked`.
-
-        Raises:
-            ContextLengthError: the sequence would be longer than the model's context.
-            CacheFullError: the cache has no room; the sequence is as before.
-            DeviceError: the device failed, and there is no other; the sequence is as before.
-        """
-        start = len(sequence.tokens)
-        if start + len(token_ids) > self.max_model_len:
-            raise ContextLengthError(
-                f"{start} + {len(token_ids)} tokens do not fit the context of {self.max_model_len}: trim the session"
-            )
-        logits = np.empty((rows, self.runner.vocab_size), np.float32)
-        with self.lock:
-            self.drain()
-            self._computed.add(sequence)
-            sequence.tokens += token_ids
-            try:
-                self._on_some_device(lambda: self._catch_up(sequence, logits))
-            except BaseException:
-                self._settle()
-                self.trim(sequence, start)
-                raise
-        return logits
-
-    def export(self, sequence: KVSequence) -> list[NDArray[np.uint8]]:
-        """The bytes of a sequence's cache, for `adopt`.
-
-        Raises:
-            DeviceError: the device failed, and there is no other.
-        """
-        with self.lock:
-            self.drain()
-            self._on_some_device(lambda: self._catch_up(sequence, np.empty((0, self.runner.vocab_size), np.float32)))
-            return self.runner.export_cache(sequence.number, sequence.blocks) if sequence.tokens else []
-
-    def trim(self, sequence: KVSequence, length: int) -> None:
-        """Keep the first ``length`` tokens of a sequence."""
-        with self.lock:
-            sequence.trim(self.pool, self.runner.block_size, length)
-            self.runner.trim(sequence.number, length)
-
-    def fork(self, sequence: KVSequence) -> KVSequence:
-        """A twin of a sequence; blocks are shared until one of the two writes."""
-        with self.lock:
-            self.drain()
-            twin = sequence.fork(self.pool)
-            self._computed.add(twin)
-            self.runner.fork(sequence.number, twin.number)
-            return twin
-
-    def release(self, sequence: KVSequence) -> None:
-        """Free everything that a sequence holds."""
-        with self.lock:
-            self.runner.release(sequence.number)
-            sequence.release(self.pool)
-
-    def adopt(self, tokens: Sequence[int], data: list[NDArray[np.uint8]]) -> KVSequence:
-        """A sequence whose cache is the bytes that `Runner.export_cache` gave.
-
-        Raises:
-            CacheFullError: the cache has no room.
-            ValueError: the data are not those of so many tokens.
-        """
-        sequence = KVSequence(self.checked(tokens))
-        if len(tokens) > self.max_model_len:
-            raise ValueError(f"{len(tokens)} tokens are more than the context of {self.max_model_len}")
-        with self.lock:
-            self.drain()
-            try:
-                self._make_room(sequence, len(tokens))
-                sequence.computed = len(tokens)
-                self._computed.add(sequence)
-                self.runner.import_cache(sequence.number, sequence.blocks, data, len(tokens))
-            except BaseException:
-                self.release(sequence)
-                raise
-        return sequence
 
     def drain(self) -> None:
         """Take the results of all steps in flight, and leave the device idle.
@@ -300,12 +226,12 @@ class Engine:
             self._start(plan)
 
     def _start(self, plan: Plan) -> None:
-        self._prepare(plan.copies)
+        self.cache.prepare(plan.copies)
         chunks = []
         for item in plan.items:
             sequence = item.request.sequence
             end = sequence.computed + item.count
-            tokens = sequence.tokens[sequence.computed : end]
+            tokens = [*sequence.tokens[sequence.computed : end], *item.draft]
             chunks.append(
                 Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows, sequence.adapter)
             )
@@ -319,10 +245,11 @@ class Engine:
         """Nothing can run: if requests wait all the same, sessions hold the blocks that the first of them needs."""
         if self.scheduler.waiting:
             request = self.scheduler.waiting[0]
-            request.error = CacheFullError(
+            error = (
                 f"open sessions hold {self.pool.used} of {self.pool.limit} blocks of the KV cache, and a request of "
                 f"{len(request.sequence.tokens)} tokens finds no room: close sessions, or raise cache_size"
             )
+            request.fail(CacheFullError(error))
             self._forget(request)
 
     def _land(self) -> None:
@@ -331,18 +258,21 @@ class Engine:
             return
         logits = self.runner.wait()  # (rows, vocab) float32
         plan = self._flying.popleft()
-        commit(plan, logits, self._sampler, self._unemitted)
+        served = self._results.commit(plan, logits, self.cache)
         self.scheduler.landed(plan)
-        for item in plan.items:
-            if item.request.finished:  # now, or while the device worked
-                self._forget(item.request)
+        for request in served:
+            if request.finished:  # now, or while the device worked
+                self._forget(request)
 
     def _emit(self) -> None:
         """Turn new tokens into text; a stop string found there ends a request that is already in the next step."""
         while self._unemitted:
-            request = self._unemitted.popleft()
+            request = next(iter(self._unemitted))
+            del self._unemitted[request]
             try:
                 request.emit()
+                if not request.finished:
+                    request.sampler.prepare()
             except OvgenError as error:  # a detokenizer that runs on a device of its own
                 request.error = error
             if request.finished:
@@ -371,42 +301,3 @@ class Engine:
         for _ in range(self.runner.depth):
             with contextlib.suppress(DeviceError):
                 self.runner.wait()
-
-    def _make_room(self, sequence: KVSequence, length: int) -> None:
-        """Reserve blocks for a session; running requests give way, youngest first."""
-        while True:
-            try:
-                copies = sequence.reserve(self.pool, self.runner.block_size, length)
-            except CacheFullError:
-                if not self.scheduler.running:
-                    raise
-                youngest = self.scheduler.running[-1]
-                self.scheduler.preempt(youngest)
-                self.runner.release(youngest.sequence.number)
-            else:
-                self._prepare(copies)
-                return
-
-    def _catch_up(self, sequence: KVSequence, logits: NDArray[np.float32]) -> None:
-        """Compute what is not computed of a sequence, in chunks, and fill ``logits`` ``(rows, vocab)`` from its end."""
-        length, budget = len(sequence.tokens), self.config.max_num_batched_tokens
-        if sequence.computed < length:
-            self._make_room(sequence, length)
-        while sequence.computed < length:
-            part = sequence.tokens[sequence.computed : sequence.computed + budget]
-            end = sequence.computed + len(part)
-            last = max(0, len(logits) - (length - end))  # the row of logits behind this part's
-            rows = min(len(part), last)
-            self.runner.start(
-                [Chunk(sequence.number, part, sequence.computed, sequence.blocks, rows, sequence.adapter)]
-            )
-            logits[last - rows : last] = self.runner.wait()
-            sequence.computed = end
-
-    def _prepare(self, copies: Sequence[tuple[int, int]]) -> None:
-        """Give the runner memory for all blocks handed out, then copy those that are written to."""
-        if self.pool.size > self._room:
-            self.runner.resize(self.pool.size)
-            self._room = self.pool.size
-        for source, target in copies:
-            self.runner.copy_block(source, target)

@@ -3,52 +3,104 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovgen.engine.cache import KVCache
+from ovgen.engine.limits import shortened
 from ovgen.engine.request import Request
-from ovgen.engine.scheduler import Plan
-from ovgen.errors import GenerationError, OvgenError
+from ovgen.engine.scheduler import Plan, Scheduled, Scheduler
+from ovgen.errors import GenerationError
 from ovgen.sampling import Sampler
 
-__all__ = ["commit"]
+__all__ = ["Results"]
 
 
-def commit(plan: Plan, logits: NDArray[np.float32], sampler: Sampler, unemitted: deque[Request]) -> None:
-    """Note what has been computed, and sample where a request has nothing left to compute.
+class Results:
+    """Samples from the logits of steps.
 
     Args:
-        plan: the step. Requests in it that finished while the device worked are left alone.
-        logits: its rows ``(rows, vocab)``, request by request.
         sampler: draws the tokens.
-        unemitted: where requests go that have a new token.
+        scheduler: gets to know the texts that begin where a prompt ends.
+        unemitted: requests that have new tokens, in the order in which they got the first of them.
     """
-    sampled: list[tuple[int, Request]] = []  # row -> request
-    row = 0
-    for item in plan.items:
-        request = item.request
-        row += item.rows
-        if request.finished:  # aborted, or stopped by a string
-            continue
-        try:
-            request.keep_prompt_logprobs(logits[row - item.rows : row])
-        except GenerationError as error:
-            request.error = error
-        else:
-            request.sequence.computed += item.count
-            if not request.remaining:
-                sampled.append((row - 1, request))
-    if not sampled:
-        return
-    if len(sampled) < len(logits):
-        logits = logits[[row for row, _ in sampled]]
-    choices = sampler.sample(logits, [request.sampler for _, request in sampled])
-    now = time.perf_counter()
-    for (_, request), choice in zip(sampled, choices, strict=True):
-        if isinstance(choice, OvgenError):
-            request.error = choice
-        else:
-            request.commit(choice, now)
-            unemitted.append(request)
+
+    def __init__(self, sampler: Sampler, scheduler: Scheduler, unemitted: dict[Request, None]) -> None:
+        self._sampler = sampler
+        self._scheduler = scheduler
+        self._unemitted = unemitted
+
+    def commit(self, plan: Plan, logits: NDArray[np.float32], cache: KVCache) -> list[Request]:
+        """Note what has been computed, and sample where a request has nothing left to compute.
+
+        Args:
+            plan: the step. Requests in it that finished while the device worked are left alone.
+            logits: its rows ``(rows, vocab)``, request by request; overwritten.
+            cache: of the sequences.
+
+        Returns:
+            Requests that the step was for, those born from it included.
+        """
+        served = [item.request for item in plan.items]
+        end = 0
+        for item in plan.items:
+            begin, end = end, end + item.rows
+            if item.request.finished:  # aborted, or stopped by a string
+                continue
+            try:
+                served += self._commit(item, logits[begin:end], cache)
+            except GenerationError as error:
+                item.request.fail(error)
+        return served
+
+    def _commit(self, item: Scheduled, rows: NDArray[np.float32], cache: KVCache) -> Sequence[Request]:
+        request, sequence = item.request, item.request.sequence
+        request.keep_prompt_logprobs(rows)
+        sequence.computed += item.count
+        if request.remaining:
+            return ()
+        twins, request.twins = request.twins, []
+        for twin in twins:
+            twin.sequence = cache.fork(sequence)
+            self._scheduler.join(twin)
+            try:
+                self._append(twin, rows[-1:].copy(), (), cache)
+            except GenerationError as error:
+                twin.fail(error)
+        self._append(request, rows[len(rows) - 1 - len(item.draft) :], item.draft, cache)
+        return twins
+
+    def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
+        """Sample a token from each row, as long as the one before is what the draft has there.
+
+        So a token depends on those before it only, and is what it would be without a draft, whatever the options.
+        """
+        sequence, before = request.sequence, request.sequence.computed
+        for row, guess in zip(rows, (*draft, None), strict=True):
+            request.commit(self._sampler.choose(row, request.sampler), time.perf_counter())
+            self._unemitted[request] = None
+            if request.finished or request.fresh[-1].token_id != guess:
+                break
+            sequence.computed += 1
+        accepted = sequence.computed - before
+        if draft:
+            request.metrics.drafted_tokens += len(draft)
+            request.metrics.accepted_tokens += accepted
+        if accepted < len(draft):
+            cache.runner.trim(sequence.number, sequence.computed)
+        if request.full and not request.finished:
+            _shift(request, cache)
+
+
+def _shift(request: Request, cache: KVCache) -> None:
+    """Go on with the first tokens and the newer half of the others, which are computed again.
+
+    Why the first: StreamingLLM, https://arxiv.org/abs/2309.17453.
+    """
+    sequence, first = request.sequence, request.params.context_shift or 0
+    kept = shortened(sequence.tokens, first, request.limit)
+    request.metrics.dropped_tokens += len(sequence.tokens) - len(kept)
+    cache.trim(sequence, first)
+    sequence.tokens[:] = kept

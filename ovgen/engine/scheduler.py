@@ -1,8 +1,9 @@
 """Which tokens of which requests the next step computes. Numbers only: no device, no tensors.
 
 There is no prefill phase nor decode phase (as in vLLM's v1 scheduler): a step takes from each request what it has to
-compute, oldest request first, until the token budget is used up. Where blocks run out, the youngest request gives up
-its own and is computed again later. Who begins takes over the blocks that hold the beginning of its tokens already.
+compute, in the order of their rank (priority, then age), until the token budget is used up; a long prompt leaves a
+token to each of those behind it. Where blocks run out, the last in rank gives up its own and is computed again later.
+Who begins takes over the blocks that hold the beginning of its tokens already.
 
 Where several steps are in flight at a time, each takes its share of the requests, so that there are some for the next.
 A request is in one step at most; what it holds is not touched meanwhile.
@@ -10,9 +11,10 @@ A request is in one step at most; what it holds is not touched meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection
+from bisect import insort
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from ovgen.config import EngineConfig
 from ovgen.engine.block_pool import BlockPool
@@ -22,14 +24,17 @@ from ovgen.errors import CacheFullError
 
 __all__ = ["Plan", "Scheduled", "Scheduler"]
 
+_rank = attrgetter("rank")
+
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """The next ``count`` tokens of a request, with logits wanted for the last ``rows`` of them."""
+    """The next ``count`` tokens of a request, and a draft behind them; logits are wanted for the last ``rows``."""
 
     request: Request
     count: int
     rows: int
+    draft: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Scheduler:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self.waiting: deque[Request] = deque()
-        self.running: list[Request] = []  # oldest first
+        self.waiting: list[Request] = []  # both in the order of rank
+        self.running: list[Request] = []
 
     def use(self, pool: BlockPool, block_size: int, slots: int | None, depth: int = 1, *, shared: bool = False) -> None:
         """Take blocks from a pool. Nothing is running, and what waits has no blocks.
@@ -68,7 +73,15 @@ class Scheduler:
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
-        self.waiting.append(request)
+        insort(self.waiting, request, key=_rank)
+
+    def join(self, request: Request) -> None:
+        """Let a request run that was computed as part of another; without room it waits, and has to be computed."""
+        if len(self.running) < self._most:
+            insort(self.running, request, key=_rank)
+        else:
+            request.sequence.release(self._pool)
+            self.add(request)
 
     def remove(self, request: Request) -> None:
         """Take out a request that ended and free its blocks; unknown ones are ignored."""
@@ -84,15 +97,19 @@ class Scheduler:
         budget = self._config.max_num_batched_tokens
         share = -(-min(self._most, len(self.running) + len(self.waiting)) // self._depth)
         position = 0
-        while budget and position < len(self.running) and len(plan.items) < share:
+        while position < len(self.running) and len(plan.items) < share:
             request = self.running[position]
             position += 1
-            if request in flying:
+            if request in flying or not request.remaining:  # a beam may have to wait for the others of its search
                 continue
-            count = min(request.remaining, budget)
+            most = budget - (len(self.running) - position)  # each of those behind gets a token at least
+            count = min(request.remaining, most)
+            draft = request.draft[: min(most - count, request.limit - len(request.sequence.tokens) - 1)]
+            if draft and not self._reserve(request, count + len(draft), plan):
+                draft = ()  # a guess is not worth that anybody leaves
             if not self._make_room(request, count, plan, flying):
                 return plan  # nobody overtakes: that would take the blocks that are missing
-            budget -= self._take(request, count, plan)
+            budget -= self._take(request, count, draft, plan)
         # Nobody joins a step in which somebody had to leave, for the same reason.
         while budget and self.waiting and len(self.running) < self._most and not plan.preempted:
             request = self.waiting[0]
@@ -103,8 +120,8 @@ class Scheduler:
             if not self._reserve(request, count, plan):
                 request.sequence.release(self._pool)
                 break
-            self.running.append(self.waiting.popleft())
-            budget -= self._take(request, count, plan)
+            insort(self.running, self.waiting.pop(0), key=_rank)
+            budget -= self._take(request, count, (), plan)
         return plan
 
     def landed(self, plan: Plan) -> None:
@@ -114,10 +131,10 @@ class Scheduler:
                 item.request.sequence.keep(self._pool, self._block_size)
 
     def preempt(self, request: Request) -> None:
-        """Send a running request back to the head of the queue, to be computed again from its tokens."""
+        """Send a running request back to its place in the queue, to be computed again from its tokens."""
         self.running.remove(request)
         request.sequence.release(self._pool)
-        self.waiting.appendleft(request)
+        self.add(request)
 
     def _reuse(self, request: Request) -> None:
         """Begin a request that waits with what others have computed, unless all logits of its prompt are wanted."""
@@ -127,23 +144,24 @@ class Scheduler:
                 request.metrics.cached_tokens = request.sequence.computed
 
     def _make_room(self, request: Request, count: int, plan: Plan, flying: Collection[Request]) -> bool:
-        """Reserve blocks for a running request, at the cost of younger ones; False: it has to wait."""
+        """Reserve blocks for a running request, at the cost of those behind it; False: it has to wait."""
         while not self._reserve(request, count, plan):
-            youngest = self.running[-1]
-            if youngest in flying:  # its turn to give way comes when it has landed
+            last = self.running[-1]
+            if last in flying:  # its turn to give way comes when it has landed
                 return False
-            self.preempt(youngest)
-            plan.preempted.append(youngest)
-            if youngest is request:
+            self.preempt(last)
+            plan.preempted.append(last)
+            if last is request:
                 return False
         return True
 
-    def _take(self, request: Request, count: int, plan: Plan) -> int:
-        """Plan the next ``count`` tokens of a request that has blocks for them; returns how many that are."""
+    def _take(self, request: Request, count: int, draft: Sequence[int], plan: Plan) -> int:
+        """Plan tokens of a request that has blocks for them; returns how many that are."""
         assert count > 0, "a running request has nothing to compute"
         rows = count if request.wants_prompt_logprobs() else int(count == request.remaining)
-        plan.items.append(Scheduled(request, count, rows))
-        return count
+        plan.items.append(Scheduled(request, count, rows + len(draft), draft))
+        request.draft = ()
+        return count + len(draft)
 
     def _reserve(self, request: Request, count: int, plan: Plan) -> bool:
         sequence = request.sequence

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import CacheFileError, CacheFullError, RequestError
 

@@ -1,13 +1,11 @@
-"""From the logits of a step to one token for each of its requests."""
+"""From a row of logits to a token."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ovgen.errors import GenerationError
 from ovgen.outputs import TokenLogprobs
 from ovgen.sampling.candidates import draw, shortlist
 from ovgen.sampling.logprobs import check_finite, token_logprobs
@@ -31,7 +29,7 @@ class Choice:
 
 
 class Sampler:
-    """Chooses the next tokens of a batch; what is to be remembered of a request is in its state.
+    """Chooses next tokens; what is to be remembered of a request is in its state.
 
     Not thread-safe: it holds a row to work on.
     """
@@ -39,38 +37,25 @@ class Sampler:
     def __init__(self) -> None:
         self._scratch = np.empty(0, np.float32)
 
-    def sample(self, logits: Logits, states: Sequence[SamplerState]) -> list[Choice | GenerationError]:
-        """Choose one token per row, each by the options of its own request.
+    def choose(self, row: Logits, state: SamplerState) -> Choice:
+        """Choose one token, by nothing but these logits and this state: the company of a batch changes no choice.
 
-        A row depends on nothing but its logits and its state, so the company of a batch changes no choice.
-        No token is appended to a state: the caller commits it.
+        It is not appended to the state: the caller commits it.
 
         Args:
-            logits: ``(rows, vocab)`` float32; may be overwritten.
-            states: one per row.
+            row: ``(vocab,)`` float32; may be overwritten.
+            state: the request's.
 
-        Returns:
-            One entry per row: the choice, or why there is none (the other rows are unaffected).
+        Raises:
+            GenerationError: no token can be chosen.
         """
-        assert logits.shape[0] == len(states)
-        assert logits.dtype == np.float32
-        if all(state.plain for state in states):
-            best = logits.argmax(axis=1).tolist()
-            return [_greedy(row, token) for row, token in zip(logits, best, strict=True)]
-        return [self._choose(row, state) for row, state in zip(logits, states, strict=True)]
-
-    def _choose(self, row: Logits, state: SamplerState) -> Choice | GenerationError:
-        if state.plain:
-            return _greedy(row, int(row.argmax()))
+        assert row.dtype == np.float32
         top = state.params.logprobs
-        try:
-            if top is None:
-                return Choice(_pick(row, state), None)
-            # Log-probabilities are of the raw logits, so the options then work on a copy.
-            token_id = _pick(self._copy(row), state)
-            return Choice(token_id, token_logprobs(row[None], [token_id], top)[0])
-        except GenerationError as error:
-            return error
+        if top is None:
+            return Choice(_pick(row, state), None)
+        # Log-probabilities are of the raw logits, so the options then work on a copy.
+        token_id = _pick(self._copy(row), state)
+        return Choice(token_id, token_logprobs(row[None], [token_id], top)[0])
 
     def _copy(self, row: Logits) -> Logits:
         if self._scratch.size != row.size:
@@ -79,20 +64,12 @@ class Sampler:
         return self._scratch
 
 
-def _greedy(row: Logits, token_id: int) -> Choice | GenerationError:
-    try:
-        check_finite(row, float(row[token_id]))  # argmax stops at a NaN, so the token chosen tells
-    except GenerationError as error:
-        return error
-    return Choice(token_id, None)
-
-
 def _pick(row: Logits, state: SamplerState) -> int:
     """One token from ``row``, which is overwritten."""
     state.process(row)
     if state.params.greedy:
         token_id = int(row.argmax())
-        check_finite(row, float(row[token_id]))
+        check_finite(row, float(row[token_id]))  # argmax stops at a NaN, so the token chosen tells
         return token_id
     check_finite(row, float(row.max()))
     ids, values = shortlist(row, state.params)

@@ -11,6 +11,7 @@ import numpy as np
 from ovgen.config import LogitsProcessor, SamplingParams
 from ovgen.errors import GenerationError
 from ovgen.sampling import transforms
+from ovgen.sampling.constraint import Constraint
 from ovgen.sampling.history import BadWords, NgramIndex, TokenCounts
 from ovgen.sampling.transforms import Ids, Logits
 
@@ -32,6 +33,7 @@ class SamplerState:
         bad_words_ids: ``params.bad_words`` as token ids, each way in which a word may be written.
         max_new_tokens: the number of tokens after which the request ends, where a full context makes it
             lower than ``params`` has it; None: as in ``params``.
+        constraint: what the text has to be; it is the state's own.
 
     Attributes:
         params: the options.
@@ -46,6 +48,7 @@ class SamplerState:
         eos_token_ids: frozenset[int],
         bad_words_ids: Sequence[Sequence[int]] = (),
         max_new_tokens: int | None = None,
+        constraint: Constraint | None = None,
     ) -> None:
         self.params = params
         self.rng = np.random.default_rng(params.seed)
@@ -60,7 +63,9 @@ class SamplerState:
             *self._forced(limit),
             *self._suppressed(),
             *(partial(_call, processor, self._ids) for processor in params.logits_processors),
+            *(() if constraint is None else (constraint.apply,)),
         ]
+        self._constraint = constraint
         self.plain = params.greedy and not self._stages and params.logprobs is None
 
     @property
@@ -73,6 +78,13 @@ class SamplerState:
         self._ids.append(token_id)
         for tracker in self._trackers:
             tracker.add(token_id)
+        if self._constraint is not None:
+            self._constraint.append(token_id)
+
+    def prepare(self) -> None:
+        """Do what can be done for the next token before its logits are there."""
+        if self._constraint is not None:
+            self._constraint.prepare()
 
     def process(self, logits: Logits) -> None:
         """Apply every option up to and including the user's processors.

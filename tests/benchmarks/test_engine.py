@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ovgen.config import EngineConfig, SamplingParams
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.graph import build_model, read_config
 from ovgen.graph.passes import to_paged
 from ovgen.loader import load
@@ -47,7 +47,7 @@ def test_host_time_per_step(benchmark: Benchmark, tmp_path: Path, requests: int,
     assert isinstance(runner, PagedRunner)
     engine = Engine(runner, EngineConfig(), CONTEXT, frozenset())
     for i in range(requests):
-        engine.submit(engine.prepare([i + 1] * 8, SamplingParams(**sampling), NoText()))
+        engine.submit(engine.prepare([i + 1] * 8, SamplingParams(**sampling), NoText))
     engine.step()
     engine.step()
     engine.drain()
@@ -70,13 +70,13 @@ def test_tokens_with_steps_in_flight(
     seconds = DEVICES[device]
     config = EngineConfig(max_num_seqs=16)
     engine = Engine(LateRunner(depth, lambda number, tokens: time.sleep(seconds(tokens))), config, 100, frozenset())
-    original = engine._sampler.sample
+    original = engine._results.commit
 
-    def sample(logits: Any, states: Any) -> Any:
-        time.sleep(host * len(states))
-        return original(logits, states)
+    def commit(plan: Any, *arguments: Any) -> Any:
+        time.sleep(host * len(plan.items))
+        return original(plan, *arguments)
 
-    monkeypatch.setattr(engine._sampler, "sample", sample)
+    monkeypatch.setattr(engine._results, "commit", commit)
     benchmark(lambda: generate(engine, 16, 20))
 
 
@@ -92,7 +92,7 @@ def test_bundled_model_with_steps_in_flight(benchmark: Benchmark, requests: int,
 def generate(engine: Engine, requests: int, count: int) -> None:
     """Compute some requests from beginning to end."""
     params = SamplingParams(max_new_tokens=count)
-    running = [engine.prepare([i + 1] * 4, params, NoText()) for i in range(requests)]
+    running = [engine.prepare([i + 1] * 4, params, NoText) for i in range(requests)]
     for request in running:
         engine.submit(request)
     while not all(request.done for request in running):

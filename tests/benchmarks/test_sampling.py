@@ -29,7 +29,7 @@ def flat(vocab: int) -> Logits:
 
 
 def measure(benchmark: BenchmarkFixture, logits: Logits, rows: int, prompt: int, options: dict[str, Any]) -> None:
-    """Time ``Sampler.sample`` on fresh logits, which it may overwrite."""
+    """Time ``Sampler.choose`` on rows of fresh logits, which it may overwrite."""
     fresh = np.tile(logits, (rows, 1))
     work = np.empty_like(fresh)
     params = SamplingParams(**options)
@@ -41,7 +41,10 @@ def measure(benchmark: BenchmarkFixture, logits: Logits, rows: int, prompt: int,
         np.copyto(work, fresh)
 
     chosen = benchmark.pedantic(  # type: ignore[no-untyped-call]
-        lambda: sampler.sample(work, states), setup=refill, rounds=300, warmup_rounds=5
+        lambda: [sampler.choose(*each) for each in zip(work, states, strict=True)],
+        setup=refill,
+        rounds=300,
+        warmup_rounds=5,
     )
     assert all(isinstance(choice, Choice) for choice in chosen)
 

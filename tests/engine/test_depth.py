@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovgen.config import EngineConfig
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import DeviceError
@@ -157,7 +157,7 @@ def test_a_failure_anywhere_loses_nothing(
     if place in ("start", "wait", "resize"):
         fake(engine).fail[place] = failure
     else:
-        owner, name = (Request, "emit") if place == "emit" else (engine._sampler, "sample")
+        owner, name = (Request, "emit") if place == "emit" else (engine._sampler, "choose")
         interrupt_once(monkeypatch, owner, name)
         failure = KeyboardInterrupt()
     session = Session(engine, lambda: "m")
@@ -212,7 +212,7 @@ class Overlap:
         self.log.append(f"device ends {number}")
 
     def watch(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = engine._sampler.sample
+        original = engine._results.commit
 
         def sample(*arguments: Any) -> Any:
             number, self._samples = self._samples, self._samples + 1
@@ -222,7 +222,7 @@ class Overlap:
             self._sampled[number].set()
             return choices
 
-        monkeypatch.setattr(engine._sampler, "sample", sample)
+        monkeypatch.setattr(engine._results, "commit", sample)
 
 
 def test_one_group_is_sampled_while_the_device_computes_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,13 +243,13 @@ def test_one_group_is_sampled_while_the_device_computes_the_other(monkeypatch: p
 def test_with_one_step_at_a_time_they_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     engine = make_engine(LateRunner(1, lambda number, tokens: log.append("device")))
-    original = engine._sampler.sample
+    original = engine._results.commit
 
     def sample(*arguments: Any) -> Any:
         log.append("host")
         return original(*arguments)
 
-    monkeypatch.setattr(engine._sampler, "sample", sample)
+    monkeypatch.setattr(engine._results, "commit", sample)
     requests = [submit(engine, [i], max_new_tokens=5) for i in range(4)]
     finish(engine, *requests)
     assert log == ["device", "host"] * 5

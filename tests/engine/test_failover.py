@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ovgen.config import EngineConfig
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.engine.session import Session
 from ovgen.errors import ContextLengthError, DeviceError
 from ovgen.runtime.runner import Runner

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from ovgen.config import EngineConfig
+from ovgen.engine.engine import Engine
 from ovgen.engine.limits import block_limit
-from ovgen.engine.loop import Engine
 from ovgen.errors import ContextLengthError
 from tests.engine.fake import FakeRunner
 from tests.engine.test_loop import CONTEXT, submit

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovgen.config import EngineConfig, SamplingParams
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, GenerationError, RequestError
@@ -22,7 +22,7 @@ def make_engine(blocks: int = 1000, tokens: int = 16, seqs: int = 8, eos: frozen
 
 
 def submit(engine: Engine, prompt: Sequence[int], **options: Any) -> Request:
-    request = engine.prepare(prompt, SamplingParams(**{"max_new_tokens": 10, **options}), NoText())
+    request = engine.prepare(prompt, SamplingParams(**{"max_new_tokens": 10, **options}), NoText)
     engine.submit(request)
     return request
 
@@ -189,7 +189,7 @@ def test_an_interrupt_anywhere_in_a_step_loses_nothing(place: str, monkeypatch: 
     if place in ("start", "wait"):
         fake(engine).fail[place] = KeyboardInterrupt()
     else:
-        interrupt_once(monkeypatch, *((Request, "emit") if place == "emit" else (engine._sampler, "sample")))
+        interrupt_once(monkeypatch, *((Request, "emit") if place == "emit" else (engine._sampler, "choose")))
     session = Session(engine, lambda: "m")
     with pytest.raises(KeyboardInterrupt):
         session.forward([1]) if place == "drain" else engine.step()

@@ -14,8 +14,8 @@ def make_request(length: int, **options: int) -> Request:
     params = SamplingParams(**options)  # type: ignore[arg-type]
     prompt = list(range(length))
     return Request(
-        sequence=KVSequence(prompt),
-        prompt_length=length,
+        sequence=KVSequence(list(prompt)),
+        prompt=tuple(prompt),
         params=params,
         sampler=SamplerState(params, prompt, frozenset()),
         text=NoText(),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import ovgen
 from ovgen.config import EngineConfig, SamplingParams
-from ovgen.engine.loop import Engine
+from ovgen.engine.engine import Engine
 from ovgen.engine.session import Session
 from ovgen.errors import DeviceError
 from ovgen.graph.passes import to_paged
@@ -123,7 +123,7 @@ def test_the_engine_generates_the_same_at_any_depth(make: Make, depth: int) -> N
         requests = []
         for i in range(7):
             params = SamplingParams(max_new_tokens=30, temperature=i % 2, seed=i, logprobs=1)
-            requests.append(engine.prepare(IDS[: 5 * i + 1], params, NoText()))
+            requests.append(engine.prepare(IDS[: 5 * i + 1], params, NoText))
             engine.submit(requests[-1])
         session = Session(engine, lambda: "m")
         logits = []

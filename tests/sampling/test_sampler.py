@@ -27,7 +27,19 @@ def state_of(**options: Any) -> SamplerState:
 
 
 def sample(logits: Logits, *states: SamplerState) -> list[int]:
-    return [token_of(choice) for choice in Sampler().sample(logits, states)]
+    return [token_of(choice) for choice in choose(logits, *states)]
+
+
+def choose(logits: Logits, *states: SamplerState) -> list[Choice | GenerationError]:
+    """What one sampler makes of each row, errors included."""
+    sampler = Sampler()
+    chosen: list[Choice | GenerationError] = []
+    for row, state in zip(logits, states, strict=True):
+        try:
+            chosen.append(sampler.choose(row, state))
+        except GenerationError as error:
+            chosen.append(error)
+    return chosen
 
 
 def token_of(choice: Choice | GenerationError) -> int:
@@ -61,10 +73,6 @@ def test_greedy_ignores_the_options_of_drawing() -> None:
 
 def test_greedy_obeys_the_other_options() -> None:
     assert sample(batch([1, 3, 2]), state_of(suppress_tokens=[1])) == [2]
-
-
-def test_an_empty_batch_gives_nothing() -> None:
-    assert Sampler().sample(np.zeros((0, 5), np.float32), []) == []
 
 
 def test_the_caller_commits() -> None:
@@ -169,7 +177,7 @@ def test_logprobs_are_of_the_raw_logits() -> None:
     # Probabilities 8/16, 4/16, 3/16, 1/16; token 0 is then forbidden.
     raw = np.log(np.array([[8.0, 4.0, 3.0, 1.0]])).astype(np.float32)
     kept = raw.copy()
-    (choice,) = Sampler().sample(raw, [state_of(suppress_tokens=[0], temperature=0.01, logprobs=2)])
+    (choice,) = choose(raw, state_of(suppress_tokens=[0], temperature=0.01, logprobs=2))
     assert token_of(choice) == 1
     assert isinstance(choice, Choice)
     assert choice.logprobs is not None
@@ -181,7 +189,7 @@ def test_logprobs_are_of_the_raw_logits() -> None:
 
 
 def test_logprobs_are_absent_unless_asked_for() -> None:
-    choices = Sampler().sample(batch([1, 2], [1, 2]), [state_of(), state_of(logprobs=0)])
+    choices = choose(batch([1, 2], [1, 2]), state_of(), state_of(logprobs=0))
     assert isinstance(choices[0], Choice)
     assert choices[0].logprobs is None
     assert isinstance(choices[1], Choice)
@@ -211,14 +219,14 @@ OPTIONS: list[dict[str, Any]] = [
 )
 def test_a_broken_row_fails_alone(row: list[float], message: str, options: dict[str, Any]) -> None:
     logits = batch([9, 1, 1], row, [1, 1, 9])
-    choices = Sampler().sample(logits, [state_of(), state_of(**options), state_of()])
+    choices = choose(logits, state_of(), state_of(**options), state_of())
     assert [token_of(choices[0]), token_of(choices[2])] == [0, 2]
     with pytest.raises(GenerationError, match=message):
         raise choices[1] if isinstance(choices[1], GenerationError) else AssertionError(choices[1])
 
 
 def test_options_may_leave_nothing() -> None:
-    (choice,) = Sampler().sample(batch([1, 2]), [state_of(suppress_tokens=[0, 1])])
+    (choice,) = choose(batch([1, 2]), state_of(suppress_tokens=[0, 1]))
     assert "no token is left" in error_of(choice)
 
 
@@ -226,7 +234,7 @@ def test_a_failing_processor_fails_its_own_request() -> None:
     def broken(_ids: Sequence[int], _logits: Logits) -> Logits:
         raise ZeroDivisionError("mine")
 
-    choices = Sampler().sample(batch([1, 2], [2, 1]), [state_of(logits_processors=[broken]), state_of()])
+    choices = choose(batch([1, 2], [2, 1]), state_of(logits_processors=[broken]), state_of())
     assert "broken failed" in error_of(choices[0])
     assert isinstance(choices[0], GenerationError)
     assert isinstance(choices[0].__cause__, ZeroDivisionError)
@@ -234,6 +242,6 @@ def test_a_failing_processor_fails_its_own_request() -> None:
 
 
 def test_logprobs_of_a_broken_row_fail_even_if_a_sound_token_is_left() -> None:
-    (choice,) = Sampler().sample(batch([1, NAN]), [state_of(suppress_tokens=[1], logprobs=1)])
+    (choice,) = choose(batch([1, NAN]), state_of(suppress_tokens=[1], logprobs=1))
     assert "NaN" in error_of(choice)
     assert sample(batch([1, NAN]), state_of(suppress_tokens=[1])) == [0]
