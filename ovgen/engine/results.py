@@ -41,26 +41,26 @@ class Results:
             cache: of the sequences.
 
         Returns:
-            Requests that the step was for, those born from it included.
+            Requests that the step was for, and those that begin where their prompts end.
         """
-        served = [item.request for item in plan.items]
+        served = [request for item in plan.items for request in (item.request, *item.request.twins)]
         end = 0
         for item in plan.items:
             begin, end = end, end + item.rows
             if item.request.finished:  # aborted, or stopped by a string
                 continue
             try:
-                served += self._commit(item, logits[begin:end], cache)
+                self._commit(item, logits[begin:end], cache)
             except GenerationError as error:
                 item.request.fail(error)
         return served
 
-    def _commit(self, item: Scheduled, rows: NDArray[np.float32], cache: KVCache) -> Sequence[Request]:
+    def _commit(self, item: Scheduled, rows: NDArray[np.float32], cache: KVCache) -> None:
         request, sequence = item.request, item.request.sequence
         request.keep_prompt_logprobs(rows)
         sequence.computed += item.count
         if request.remaining:
-            return ()
+            return
         twins, request.twins = request.twins, []
         for twin in twins:
             twin.sequence = cache.fork(sequence)
@@ -70,7 +70,6 @@ class Results:
             except GenerationError as error:
                 twin.fail(error)
         self._append(request, rows[len(rows) - 1 - len(item.draft) :], item.draft, cache)
-        return twins
 
     def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
         """Sample a token from each row, as long as the one before is what the draft has there.
