@@ -122,6 +122,10 @@ class BlockPool:
         if key is not None:
             del self._prefixes[key]
 
+    def is_private(self, block: int) -> bool:
+        """Whether the block can be written to as it is: it has one owner, and its contents are not kept."""
+        return self._owners[block] == 1 and block not in self._kept
+
     def is_shared(self, block: int) -> bool:
         """Whether writing to the block would change somebody else's cache."""
         return self._owners[block] > 1

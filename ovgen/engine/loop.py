@@ -230,8 +230,9 @@ class Loop:
         chunks = []
         for item in plan.items:
             sequence = item.request.sequence
-            end = sequence.computed + item.count
-            tokens = [*sequence.tokens[sequence.computed : end], *item.draft]
+            end = sequence.computed + item.length
+            tokens = sequence.tokens[sequence.computed : end]
+            tokens += item.draft
             chunks.append(
                 Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows, sequence.adapter)
             )

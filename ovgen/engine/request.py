@@ -111,13 +111,11 @@ class Request:
         return self.params.prompt_logprobs is not None and len(self.prompt_logprobs) < len(self.prompt)
 
     def keep_prompt_logprobs(self, rows: NDArray[np.float32]) -> None:
-        """Note the log-probabilities of prompt tokens, if wanted: ``rows`` ``(n, vocab)`` follow what is computed.
+        """Note the log-probabilities of prompt tokens: ``rows`` ``(n, vocab)`` follow what is computed.
 
         Raises:
             GenerationError: the logits are no numbers.
         """
-        if not self.wants_prompt_logprobs():
-            return
         start = self.sequence.computed
         entries = self.prompt_logprobs
         if not entries:

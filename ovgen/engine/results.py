@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ovgen.engine.cache import KVCache
 from ovgen.engine.limits import shortened
 from ovgen.engine.request import Request
-from ovgen.engine.scheduler import Plan, Scheduled, Scheduler
+from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.errors import GenerationError
 from ovgen.sampling import Sampler
 
@@ -47,47 +47,48 @@ class Results:
         end = 0
         for item in plan.items:
             begin, end = end, end + item.rows
-            if item.request.finished:  # aborted, or stopped by a string
+            request = item.request
+            if request.finished:  # aborted, or stopped by a string
                 continue
             try:
-                self._commit(item, logits[begin:end], cache)
+                if request.wants_prompt_logprobs():
+                    request.keep_prompt_logprobs(logits[begin:end])
+                request.sequence.computed += item.length
+                if not request.remaining:
+                    self._begin_twins(request, logits[end - 1], cache)
+                    self._append(request, logits[end - 1 - len(item.draft) : end], item.draft, cache)
             except GenerationError as error:
-                item.request.fail(error)
+                request.fail(error)
         return served
 
-    def _commit(self, item: Scheduled, rows: NDArray[np.float32], cache: KVCache) -> None:
-        request, sequence = item.request, item.request.sequence
-        request.keep_prompt_logprobs(rows)
-        sequence.computed += item.count
-        if request.remaining:
-            return
+    def _begin_twins(self, request: Request, row: NDArray[np.float32], cache: KVCache) -> None:
+        """The prompt has been computed: its other texts begin with the same row of logits."""
         twins, request.twins = request.twins, []
         for twin in twins:
-            twin.sequence = cache.fork(sequence)
+            twin.sequence = cache.fork(request.sequence)
             self._scheduler.join(twin)
             try:
-                self._append(twin, rows[-1:].copy(), (), cache)
+                self._append(twin, row[None].copy(), (), cache)
             except GenerationError as error:
                 twin.fail(error)
-        self._append(request, rows[len(rows) - 1 - len(item.draft) :], item.draft, cache)
 
     def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
         """Sample a token from each row, as long as the one before is what the draft has there.
 
         So a token depends on those before it only, and is what it would be without a draft, whatever the options.
         """
-        sequence, before = request.sequence, request.sequence.computed
-        for row, guess in zip(rows, (*draft, None), strict=True):
-            request.commit(self._sampler.choose(row, request.sampler), time.perf_counter())
+        sequence, accepted = request.sequence, 0
+        while True:
+            choice = self._sampler.choose(rows[accepted], request.sampler)
+            request.commit(choice, time.perf_counter())
             self._unemitted[request] = None
-            if request.finished or request.fresh[-1].token_id != guess:
+            if request.finished or accepted == len(draft) or choice.token_id != draft[accepted]:
                 break
-            sequence.computed += 1
-        accepted = sequence.computed - before
+            accepted += 1
         if draft:
+            sequence.computed += accepted
             request.metrics.drafted_tokens += len(draft)
             request.metrics.accepted_tokens += accepted
-        if accepted < len(draft):
             cache.runner.trim(sequence.number, sequence.computed)
         if request.full and not request.finished:
             _shift(request, cache)

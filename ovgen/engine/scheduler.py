@@ -15,6 +15,7 @@ from bisect import insort
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import NamedTuple
 
 from ovgen.config import EngineConfig
 from ovgen.engine.block_pool import BlockPool
@@ -27,12 +28,11 @@ __all__ = ["Plan", "Scheduled", "Scheduler"]
 _rank = attrgetter("rank")
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """The next ``count`` tokens of a request, and a draft behind them; logits are wanted for the last ``rows``."""
+class Scheduled(NamedTuple):
+    """The next ``length`` tokens of a request, and a draft behind them; logits are wanted for the last ``rows``."""
 
     request: Request
-    count: int
+    length: int
     rows: int
     draft: Sequence[int] = ()
 
@@ -104,9 +104,7 @@ class Scheduler:
                 continue
             most = budget - (len(self.running) - position)  # each of those behind gets a token at least
             count = min(request.remaining, most)
-            draft = request.draft[: min(most - count, request.limit - len(request.sequence.tokens) - 1)]
-            if draft and not self._reserve(request, count + len(draft), plan):
-                draft = ()  # a guess is not worth that anybody leaves
+            draft = self._draft(request, count, most, plan) if request.draft else ()
             if not self._make_room(request, count, plan, flying):
                 return plan  # nobody overtakes: that would take the blocks that are missing
             budget -= self._take(request, count, draft, plan)
@@ -143,6 +141,12 @@ class Scheduler:
             if not request.metrics.generated_tokens:
                 request.metrics.cached_tokens = request.sequence.computed
 
+    def _draft(self, request: Request, count: int, most: int, plan: Plan) -> Sequence[int]:
+        """What of a request's draft fits the step behind its next ``count`` tokens; a guess makes nobody leave."""
+        draft = request.draft[: min(most - count, request.limit - len(request.sequence.tokens) - 1)]
+        request.draft = ()
+        return draft if draft and self._reserve(request, count + len(draft), plan) else ()
+
     def _make_room(self, request: Request, count: int, plan: Plan, flying: Collection[Request]) -> bool:
         """Reserve blocks for a running request, at the cost of those behind it; False: it has to wait."""
         while not self._reserve(request, count, plan):
@@ -160,7 +164,6 @@ class Scheduler:
         assert count > 0, "a running request has nothing to compute"
         rows = count if request.wants_prompt_logprobs() else int(count == request.remaining)
         plan.items.append(Scheduled(request, count, rows + len(draft), draft))
-        request.draft = ()
         return count + len(draft)
 
     def _reserve(self, request: Request, count: int, plan: Plan) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from ovgen.sampling.transforms import Logits
 __all__ = ["Choice", "Sampler", "SamplerState", "token_logprobs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The token chosen for one row.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class FakeRunner:
     def start(self, chunks: Sequence[Chunk]) -> None:
         assert len(self._flying) < self.depth, "a step was started before the last one was waited for"
         assert all(chunk.token_ids for chunk in chunks), "a chunk without tokens"
-        chunks = [replace(chunk, token_ids=list(chunk.token_ids), blocks=list(chunk.blocks)) for chunk in chunks]
+        chunks = [chunk._replace(token_ids=list(chunk.token_ids), blocks=list(chunk.blocks)) for chunk in chunks]
         others = {block for step in self._flying for block in self._written(step.chunks)}
         assert not others & self._written(chunks), "two steps in flight write to the same block"
         self._fail("start")

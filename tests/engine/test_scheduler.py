@@ -34,13 +34,13 @@ def make_scheduler(blocks: int = 100, tokens: int = 16, seqs: int = 8) -> Schedu
 
 
 def counts(plan: Plan) -> list[tuple[Request, int, int]]:
-    return [(item.request, item.count, item.rows) for item in plan.items]
+    return [(item.request, item.length, item.rows) for item in plan.items]
 
 
 def compute(plan: Plan) -> None:
     """What the loop does with a step: everything planned is computed, and ends are followed by a new token."""
     for item in plan.items:
-        item.request.sequence.computed += item.count
+        item.request.sequence.computed += item.length
         if not item.request.remaining:
             item.request.sequence.tokens.append(0)
 
