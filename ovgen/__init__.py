@@ -25,7 +25,7 @@ from ovgen.errors import (
     TokenizerError,
     UnsupportedModelError,
 )
-from ovgen.metrics import RequestMetrics
+from ovgen.metrics import EngineMetrics, RequestMetrics
 from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
 from ovgen.resources import bundled_model
 
@@ -49,6 +49,7 @@ __all__ = [
     "CorruptFileError",
     "DeviceError",
     "EngineConfig",
+    "EngineMetrics",
     "GenerationError",
     "GenerationOutput",
     "KernelError",

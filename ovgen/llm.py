@@ -20,7 +20,8 @@ from ovgen.engine.request import Request
 from ovgen.engine.session import Session
 from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError
 from ovgen.graph.passes import settle_longrope
-from ovgen.loader import Source, digest, load
+from ovgen.loader import Adapters, Source, digest, load
+from ovgen.metrics import EngineMetrics
 from ovgen.model_cache import compressed_copy
 from ovgen.outputs import GenerationOutput, Piece
 from ovgen.probe import try_in_child
@@ -53,6 +54,8 @@ class LLM:
             where that cannot be built.
         weights: ``"int8"``, ``"int4"`` or ``"f16"``, or a `Compression` with more to say, stores the weights so: in a
             copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
+        adapters: LoRA adapters that requests choose by these names (``SamplingParams.adapter``): the folder of each,
+            as PEFT saves it.
         probe: try each device and form in a child process first, so that one that aborts is passed over like any other
             that fails. It takes as long as loading does, unless there is a ``CACHE_DIR``.
         engine_options: fields of `EngineConfig`, such as ``kernels``.
@@ -60,6 +63,7 @@ class LLM:
     Attributes:
         path: where the model was loaded from: its folder or file, or the compressed copy.
         config: its ``config.json``.
+        adapters: that it was loaded with.
         tokenizer: None where the folder has none; prompts are token ids then.
         default_params: what ``generate`` does if told nothing: from ``generation_config.json``, else greedy.
         load_time: seconds that loading took.
@@ -78,6 +82,7 @@ class LLM:
         device_config: Mapping[str, Any] | None = None,
         form: Form = "auto",
         weights: Precision | Compression | None = None,
+        adapters: Mapping[str, str | os.PathLike[str]] | None = None,
         probe: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -96,9 +101,11 @@ class LLM:
         place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
         keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
         self._digest = digest(place, times=True)  # before the weights are mapped
+        self.adapters = Adapters(adapters or {})
         source = load(place)
         self.path = source.path
         model = source.build()
+        self.adapters.add_to(model)
         self.config = source.config
         self.tokenizer = source.tokenizer
         self.default_params = source.params
@@ -115,10 +122,11 @@ class LLM:
             form,
             engine_config,
             length,
-            self._digest if keeps else None,
+            f"{self._digest} {self.adapters.identity()}" if keeps else None,
             partial(try_in_child, source.path, engine_config) if probe else None,
         )
         self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
+        _log.info("KV cache: %s", self.engine.cache)
         lowered = self.kernels.native and self.kernels.model is model
         self._model = None if lowered else model
         self.load_time = time.perf_counter() - begin
@@ -143,8 +151,14 @@ class LLM:
         if self._model is None:
             self._check_unchanged()
             self._model = load(self.path).build()
+            self.adapters.add_to(self._model)
             settle_longrope(self._model, self._length)
         return self._model
+
+    @property
+    def metrics(self) -> EngineMetrics:
+        """What it has done so far."""
+        return self.engine.metrics
 
     @property
     def kernels(self) -> KernelChoice:

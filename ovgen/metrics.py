@@ -1,10 +1,10 @@
-"""Timings of a request, all in seconds on the clock of ``time.perf_counter``."""
+"""Timings and counts of a request, in seconds on the clock of ``time.perf_counter``, and counts of an engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RequestMetrics"]
+__all__ = ["EngineMetrics", "RequestMetrics"]
 
 
 @dataclass(slots=True)
@@ -59,3 +59,47 @@ class RequestMetrics:
         """Decode speed: tokens a second after the first."""
         per_token = self.time_per_output_token
         return 1 / per_token if per_token else None
+
+
+@dataclass(slots=True)
+class EngineMetrics:
+    """What a model has done since it was loaded; requests are counted when they end.
+
+    Attributes:
+        steps: inferences for requests.
+        requests: that have ended, each text of a prompt for itself.
+        prompt_tokens: of their prompts.
+        cached_tokens: those of the prompts that lay in the cache already.
+        generated_tokens: that they sampled.
+        drafted_tokens: guesses that were computed along with what was known.
+        accepted_tokens: those of them that turned out right.
+        preemptions: how often a request had to give up its blocks.
+    """
+
+    steps: int = 0
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    preemptions: int = 0
+
+    def add(self, request: RequestMetrics) -> None:
+        """Count a request that has ended."""
+        self.requests += 1
+        self.prompt_tokens += request.prompt_tokens
+        self.cached_tokens += request.cached_tokens
+        self.generated_tokens += request.generated_tokens
+        self.drafted_tokens += request.drafted_tokens
+        self.accepted_tokens += request.accepted_tokens
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the prompts' tokens that lay in the cache already; None before there are any."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of the guesses that turned out right; None before there are any."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None

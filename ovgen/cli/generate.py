@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options, to_json
+from ovgen.config import override
 from ovgen.errors import RequestError
 from ovgen.outputs import GenerationOutput, Piece
 
@@ -38,12 +39,16 @@ def run(options: argparse.Namespace) -> int:
     sampling = sampling_options(options)
     prompts = _prompts(options)
     llm = load_model(options)
-    if len(prompts) == 1 and not options.json:
+    params = override(llm.default_params, sampling)
+    if len(prompts) == 1 and not options.json and params.n == params.num_beams == 1:
         _stream(llm, prompts[0], sampling)
         return 0
     outputs = llm.generate(prompts, progress=sys.stderr.isatty(), **sampling)
     for prompt, output in zip(prompts, outputs, strict=True):
-        print(to_json(_record(llm, prompt, output)) if options.json else f"{prompt}{output.text}\n")
+        if options.json:
+            print(to_json(_record(llm, prompt, output)))
+        else:
+            print(*(f"{prompt}{text.text}\n" for text in output.outputs), sep="\n")
     return 0
 
 
@@ -97,6 +102,11 @@ def _record(llm: LLM, prompt: str, output: GenerationOutput) -> dict[str, object
         "time_to_first_token": metrics.time_to_first_token,
         "tokens_per_second": metrics.tokens_per_second,
         "load_time": llm.load_time,
+        "score": output.score,
+        "others": [
+            {"text": o.text, "token_ids": o.token_ids, "finish_reason": o.finish_reason, "score": o.score}
+            for o in output.others
+        ],
         "device": llm.device,
         "form": llm.form,
         "kernels": llm.kernels.name,

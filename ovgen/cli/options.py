@@ -126,7 +126,7 @@ def load_model(options: argparse.Namespace) -> LLM:
             **_given(options, EngineConfig),
         )
     if options.verbose:
-        for line in (*llm.device_report, f"kernels: {llm.kernels}", f"KV cache: {llm.engine.runner.cache_layout}"):
+        for line in (*llm.device_report, f"kernels: {llm.kernels}", f"KV cache: {llm.engine.cache}"):
             print(line, file=sys.stderr)
     return llm
 

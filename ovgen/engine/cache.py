@@ -33,6 +33,10 @@ class KVCache:
         """How many it holds at most."""
         return self.pool.limit * self.runner.block_size
 
+    def __str__(self) -> str:
+        size = self.pool.limit * self.runner.bytes_per_block / (1 << 30)
+        return f"{self.runner.cache_layout}; at most {size:.3g} GiB, for {self.tokens} tokens, taken by need"
+
     def prepare(self, copies: Sequence[Copy]) -> None:
         """Give the runner memory for all blocks handed out, then copy those that are written to."""
         if self.pool.size > self._room:

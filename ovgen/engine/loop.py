@@ -18,6 +18,7 @@ from ovgen.engine.results import Results
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
+from ovgen.metrics import EngineMetrics
 from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Constraint, Sampler
 
@@ -55,6 +56,7 @@ class Loop:
         self.lock = threading.RLock()
         self._left = Leftovers(self.lock, self._free)
         self.scheduler = Scheduler(config)
+        self.metrics = EngineMetrics()
         self._spare = spare
         self._sampler = Sampler()
         self._computed: weakref.WeakSet[KVSequence] = weakref.WeakSet()  # those of sessions
@@ -217,6 +219,7 @@ class Loop:
         """Start steps until the device has as many as it takes, or nothing is left to compute for now."""
         while len(self._flying) < self.runner.depth:
             plan = self.scheduler.plan(self._in_flight())
+            self.metrics.preemptions += len(plan.preempted)
             for request in plan.preempted:
                 self.runner.release(request.sequence.number)
             if not plan.items:
@@ -259,6 +262,7 @@ class Loop:
             return
         logits = self.runner.wait()  # (rows, vocab) float32
         plan = self._flying.popleft()
+        self.metrics.steps += 1
         served = self._results.commit(plan, logits, self.cache)
         self.scheduler.landed(plan)
         for request in served:
@@ -283,7 +287,8 @@ class Loop:
         """Free what a request that has ended holds; where others could get it too early, when its step has landed."""
         if self.runner.depth > 1 and request in self._in_flight():
             return
-        self.scheduler.remove(request)
+        if self.scheduler.remove(request):
+            self.metrics.add(request.metrics)
         self.runner.release(request.sequence.number)
 
     def _recover(self) -> None:

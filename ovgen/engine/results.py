@@ -66,6 +66,7 @@ class Results:
         twins, request.twins = request.twins, []
         for twin in twins:
             twin.sequence = cache.fork(request.sequence)
+            twin.metrics.cached_tokens = len(twin.prompt)
             self._scheduler.join(twin)
             try:
                 self._append(twin, row[None].copy(), (), cache)

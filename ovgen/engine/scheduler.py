@@ -83,13 +83,13 @@ class Scheduler:
             request.sequence.release(self._pool)
             self.add(request)
 
-    def remove(self, request: Request) -> None:
-        """Take out a request that ended and free its blocks; unknown ones are ignored."""
-        if request in self.running:
-            self.running.remove(request)
-        elif request in self.waiting:
-            self.waiting.remove(request)
+    def remove(self, request: Request) -> bool:
+        """Take out a request that ended and free its blocks; False: it was not there."""
+        place = next((place for place in (self.running, self.waiting) if request in place), None)
+        if place is not None:
+            place.remove(request)
         request.sequence.release(self._pool)
+        return place is not None
 
     def plan(self, flying: Collection[Request] = ()) -> Plan:
         """Choose the next step and reserve the blocks it writes to; requests that are ``flying`` stay out of it."""

@@ -59,6 +59,15 @@ def test_sampling_options_reach_the_sampler(capsys: pytest.CaptureFixture[str]) 
     assert not {"a", "e"} & set(stopped["text"])
 
 
+def test_generate_prints_all_texts_of_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("generate", "--n", "3", "--temperature", "1", "--seed", "4", "--max-new-tokens", "6", "The bear")
+    record = json.loads(run(capsys, *arguments, "--json")[1])
+    texts = [record["text"], *(other["text"] for other in record["others"])]
+    assert len(set(texts)) == 3
+    _, out, _ = run(capsys, *arguments)
+    assert out == "".join(f"The bear{text}\n\n" for text in texts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

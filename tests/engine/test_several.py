@@ -217,3 +217,29 @@ def test_a_small_cache_shifts_like_a_short_context() -> None:
 def test_first_tokens_that_leave_no_room_are_refused() -> None:
     with pytest.raises(RequestError, match="context_shift=197 leaves no room in a context of 200 tokens"):
         make_engine().prepare(PROMPT, SamplingParams(context_shift=197), NoText)
+
+
+# What the engine has counted
+
+
+def test_the_engine_counts_what_its_requests_did() -> None:
+    engine = make_engine(tokens=64)
+    texts(engine, PROMPT, n=3, temperature=5.0, seed=1, max_new_tokens=5)
+    texts(engine, [*PROMPT, 0], max_new_tokens=2)
+    metrics = engine.metrics
+    assert (metrics.requests, metrics.generated_tokens, metrics.prompt_tokens) == (4, 17, 3 * 8 + 9)
+    assert metrics.cached_tokens == 2 * 8 + 8  # two texts began where the first was; two blocks of four were kept
+    assert metrics.hit_rate == pytest.approx(24 / 33)
+    assert metrics.steps == len(fake(engine).steps) == 5 + 2
+    assert (metrics.preemptions, metrics.acceptance) == (0, None)
+
+
+def test_who_had_to_give_way_is_counted() -> None:
+    engine = make_engine(blocks=6)
+    finish(engine, *(submit(engine, [i] * 4, max_new_tokens=12) for i in range(2)))
+    assert engine.metrics.preemptions > 0
+    assert engine.metrics.requests == 2
+
+
+def test_the_cache_says_how_much_it_may_take() -> None:
+    assert str(make_engine(blocks=512).cache) == "fake; at most 0.5 GiB, for 2048 tokens, taken by need"
