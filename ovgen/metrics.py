@@ -67,7 +67,7 @@ class EngineMetrics:
 
     Attributes:
         steps: inferences for requests.
-        requests: that have ended, each text of a prompt for itself.
+        requests: that have ended with any tokens, each text of a prompt for itself.
         prompt_tokens: of their prompts.
         cached_tokens: those of the prompts that lay in the cache already.
         generated_tokens: that they sampled.

@@ -64,7 +64,7 @@ class Group:
         outputs = [
             request.output([piece for piece in pieces if piece.index == request.index])
             for request in self._requests
-            if request.finished
+            if any(piece.index == request.index for piece in pieces)  # a beam search may find fewer than it could
         ]
         params = self._requests[0].params
         if len(outputs) > params.n:

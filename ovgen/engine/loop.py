@@ -25,7 +25,6 @@ from ovgen.sampling import Constraint, Sampler
 __all__ = ["Loop"]
 
 _NOT_YET = {
-    "num_beams",
     "prompt_lookup_num_tokens",
     "adapter",
 }
@@ -110,14 +109,23 @@ class Loop:
         if missing:
             raise RequestError(f"not there yet: {', '.join(sorted(missing))}")
         prompt = kept = self.checked(prompt)
-        capacity = min(self.max_model_len, self.cache.tokens)
+        self._check_beams(params.num_beams)
+        room = self.cache.tokens // params.num_beams  # beams may share nothing in the end
+        capacity = min(self.max_model_len, room)
         if params.context_shift is None:
-            limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, self.cache.tokens)
+            limit = length_limit(len(prompt), params.max_new_tokens, self.max_model_len, room)
         else:
             kept, limit = shortened(prompt, params.context_shift, capacity), capacity
         request = make_request(kept, params, text, limit, self.eos_token_ids, bad_words_ids, constraint)
         request.metrics.dropped_tokens = len(prompt) - len(kept)
         return request
+
+    def _check_beams(self, count: int) -> None:
+        most, option = self.config.max_num_seqs, "max_num_seqs"
+        if self.runner.slots is not None and self.runner.slots < most:
+            most, option = self.runner.slots, "batch_slots"
+        if count > most:
+            raise RequestError(f"num_beams={count} is more than a step computes: {option}={count} is needed")
 
     def submit(self, request: Request) -> None:
         """Queue a request; `step` computes it."""
@@ -222,11 +230,12 @@ class Loop:
             self.metrics.preemptions += len(plan.preempted)
             for request in plan.preempted:
                 self.runner.release(request.sequence.number)
-            if not plan.items:
+            if plan.items:
+                self._start(plan)
+            elif not plan.preempted:  # else there is room now
                 if not self._flying:
                     self._refuse_stuck()
                 return
-            self._start(plan)
 
     def _start(self, plan: Plan) -> None:
         self.cache.prepare(plan.copies)
@@ -287,8 +296,10 @@ class Loop:
         """Free what a request that has ended holds; where others could get it too early, when its step has landed."""
         if self.runner.depth > 1 and request in self._in_flight():
             return
-        if self.scheduler.remove(request):
+        self.scheduler.remove(request)
+        if request.metrics.generated_tokens and not request.counted:
             self.metrics.add(request.metrics)
+            request.counted = True
         self.runner.release(request.sequence.number)
 
     def _recover(self) -> None:

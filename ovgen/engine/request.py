@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.config import SamplingParams
+from ovgen.engine.beams import Beams
 from ovgen.engine.sequence import KVSequence
 from ovgen.errors import OvgenError
 from ovgen.metrics import RequestMetrics
 from ovgen.outputs import FinishReason, GenerationOutput, Piece, TokenLogprobs
 from ovgen.sampling import Choice, Constraint, SamplerState, StopStrings, token_logprobs
+from ovgen.sampling.beams import BeamSearch
 
 __all__ = ["NoText", "Request", "TextStream", "make_request"]
 
@@ -57,12 +59,14 @@ class Request:
         stop_ids: tokens that end it.
         index: which of the texts of its prompt it is.
         number: a later request has a higher one; the texts of a prompt have the same.
-        twins: the other texts of its prompt; they begin when that has been computed.
+        twins: other texts of its prompt, which end as it does: those that have not begun, and all beams of a search.
+        beams: the search that it is a beam of.
         draft: tokens that may follow; the next step computes them along with those that do.
         fresh: tokens sampled and not yet emitted.
         pieces: emitted and not yet read by the caller.
         finish_reason: why it ended; None while it goes on.
         error: what made it fail; None otherwise.
+        counted: the engine's metrics have it.
         score: of a beam, or the sum of the log-probabilities of its tokens where these are computed.
     """
 
@@ -78,12 +82,14 @@ class Request:
     index: int = 0
     number: int = field(default_factory=lambda: next(_numbers))
     twins: list[Request] = field(default_factory=list)
+    beams: Beams | None = None
     draft: Sequence[int] = ()
     fresh: list[Choice] = field(default_factory=list)
     pieces: deque[Piece] = field(default_factory=deque)
     finish_reason: FinishReason | None = None
     error: OvgenError | None = None
     prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
+    counted: bool = False
     score: float | None = None
 
     @property
@@ -127,7 +133,7 @@ class Request:
         entries.extend(token_logprobs(wanted, following, self.params.prompt_logprobs or 0))
 
     def fail(self, error: OvgenError) -> None:
-        """It ends with an error, and so do the other texts of its prompt, if they have not begun."""
+        """It ends with an error, and so do its twins."""
         for request in (self, *self.twins):
             request.error = error
 
@@ -221,6 +227,11 @@ def make_request(
             number=number,
         )
 
-    request = make(0)
-    request.twins = [make(index) for index in range(1, count)]
-    return request
+    requests = [make(index) for index in range(count)]
+    requests[0].twins = requests[1:]
+    if params.num_beams > 1:
+        beams = Beams(BeamSearch(params, requests[0].stop_ids, limit - len(prompt)), requests)
+        for request in requests:
+            request.beams = beams
+            request.twins = [other for other in requests if other is not request]
+    return requests[0]

@@ -54,7 +54,12 @@ class Results:
                 if request.wants_prompt_logprobs():
                     request.keep_prompt_logprobs(logits[begin:end])
                 request.sequence.computed += item.length
-                if not request.remaining:
+                if request.remaining:
+                    continue
+                if request.beams is not None:
+                    ended = request.beams.note(request, logits[end - 1], cache, self._scheduler)
+                    self._unemitted.update(dict.fromkeys(ended))
+                else:
                     self._begin_twins(request, logits[end - 1], cache)
                     self._append(request, logits[end - 1 - len(item.draft) : end], item.draft, cache)
             except GenerationError as error:

@@ -83,13 +83,12 @@ class Scheduler:
             request.sequence.release(self._pool)
             self.add(request)
 
-    def remove(self, request: Request) -> bool:
-        """Take out a request that ended and free its blocks; False: it was not there."""
-        place = next((place for place in (self.running, self.waiting) if request in place), None)
-        if place is not None:
-            place.remove(request)
+    def remove(self, request: Request) -> None:
+        """Take out a request that ended and free its blocks; unknown ones are ignored."""
+        for place in (self.running, self.waiting):
+            if request in place:
+                place.remove(request)
         request.sequence.release(self._pool)
-        return place is not None
 
     def plan(self, flying: Collection[Request] = ()) -> Plan:
         """Choose the next step and reserve the blocks it writes to; requests that are ``flying`` stay out of it."""
@@ -120,6 +119,9 @@ class Scheduler:
                 break
             insort(self.running, self.waiting.pop(0), key=_rank)
             budget -= self._take(request, count, (), plan)
+        if not plan.items and not flying and self.running and self.waiting and not plan.preempted:
+            # Beams that wait for others of their searches, which find no room beside them.
+            self._give_way(self.running[-1], plan)
         return plan
 
     def landed(self, plan: Plan) -> None:
@@ -153,11 +155,14 @@ class Scheduler:
             last = self.running[-1]
             if last in flying:  # its turn to give way comes when it has landed
                 return False
-            self.preempt(last)
-            plan.preempted.append(last)
+            self._give_way(last, plan)
             if last is request:
                 return False
         return True
+
+    def _give_way(self, request: Request, plan: Plan) -> None:
+        self.preempt(request)
+        plan.preempted.append(request)
 
     def _take(self, request: Request, count: int, draft: Sequence[int], plan: Plan) -> int:
         """Plan tokens of a request that has blocks for them; returns how many that are."""

@@ -13,6 +13,10 @@ __all__ = ["Constraint"]
 class Constraint(Protocol):
     """Follows one sequence token by token. What makes one is in ``ovgen.text``."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may come but the end: with the token last appended, the text is all that it has to be."""
+
     def prepare(self) -> None:
         """Find out which tokens may come next. Called while the device computes; `apply` does it if nobody has."""
 
@@ -20,11 +24,11 @@ class Constraint(Protocol):
         """Set the logits ``(vocab,)`` float32 of all other tokens to minus infinity.
 
         Raises:
-            GenerationError: there is no token that may come next.
+            GenerationError: there is no token that may come next; the message says why.
         """
 
     def append(self, token_id: int) -> None:
-        """A token has been chosen."""
+        """A token has been chosen. One that may not come makes the next `apply` fail."""
 
     def forced(self) -> Sequence[int]:
         """Tokens that must come next, if there is no choice; often none. They cost no guess as drafts."""

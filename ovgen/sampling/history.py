@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BadWords", "NgramIndex", "TokenCounts"]
+from ovgen.config import SamplingParams
+
+__all__ = ["BadWords", "History", "NgramIndex", "TokenCounts"]
 
 
 class TokenCounts:
@@ -42,6 +45,12 @@ class TokenCounts:
             self._ids[slot] = token_id
         self._counts[slot] += 1
 
+    def fork(self) -> TokenCounts:
+        """Counts that go on from here on their own."""
+        twin = TokenCounts()
+        twin._slots, twin._ids, twin._counts = self._slots.copy(), self._ids.copy(), self._counts.copy()
+        return twin
+
 
 class NgramIndex:
     """For each run of ``size - 1`` tokens that occurred, the tokens that followed it.
@@ -67,6 +76,13 @@ class NgramIndex:
         """The tokens that would complete an n-gram that occurred before."""
         start = len(self._history) - self._size + 1
         return self._followers.get(tuple(self._history[max(start, 0) :]), ())
+
+    def fork(self, history: list[int]) -> NgramIndex:
+        """An index that goes on from here on its own, with a copy of the history."""
+        twin = NgramIndex(self._size, [])
+        twin._history = history
+        twin._followers = {prefix: followers.copy() for prefix, followers in self._followers.items()}
+        return twin
 
     def _enter(self, end: int) -> None:
         *prefix, last = self._history[end - self._size : end]
@@ -98,3 +114,42 @@ class BadWords:
         candidates = self._pending.get(history[-1], ()) if history else ()
         completed = [last for prefix, last in candidates if history[-len(prefix) :] == prefix]
         return np.append(self._always, completed) if completed else self._always
+
+
+class History:
+    """The tokens of a request, and as much about them as its options ask for.
+
+    Args:
+        params: the options.
+        prompt_ids: the tokens of the prompt.
+
+    Attributes:
+        ids: prompt and output.
+        seen: the tokens of both, where repetition is penalised.
+        made: those of the output, where presence or frequency is penalised.
+        ngrams: what must not be repeated, where nothing must.
+    """
+
+    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int]) -> None:
+        self.ids = [int(token) for token in prompt_ids]
+        counts_output = params.presence_penalty or params.frequency_penalty
+        size = params.no_repeat_ngram_size
+        self.seen = TokenCounts(self.ids) if params.repetition_penalty != 1 else None
+        self.made = TokenCounts() if counts_output else None
+        self.ngrams = NgramIndex(size, self.ids) if size else None
+
+    def append(self, token_id: int) -> None:
+        """Take one more token, in constant time."""
+        self.ids.append(token_id)
+        for tracker in (self.seen, self.made, self.ngrams):
+            if tracker is not None:
+                tracker.add(token_id)
+
+    def fork(self) -> History:
+        """A history that goes on from here on its own."""
+        twin = copy(self)
+        twin.ids = self.ids.copy()
+        twin.seen = self.seen and self.seen.fork()
+        twin.made = self.made and self.made.fork()
+        twin.ngrams = self.ngrams and self.ngrams.fork(twin.ids)
+        return twin

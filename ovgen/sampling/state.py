@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,15 +13,13 @@ from ovgen.config import LogitsProcessor, SamplingParams
 from ovgen.errors import GenerationError
 from ovgen.sampling import transforms
 from ovgen.sampling.constraint import Constraint
-from ovgen.sampling.history import BadWords, NgramIndex, TokenCounts
+from ovgen.sampling.history import BadWords, History
 from ovgen.sampling.transforms import Ids, Logits
 
 __all__ = ["SamplerState"]
 
 _Stage: TypeAlias = Callable[[Logits], object]
 """One option at work: overwrites a row of logits ``(vocab,)`` float32."""
-
-_Tracker = TypeVar("_Tracker", TokenCounts, NgramIndex)
 
 
 class SamplerState:
@@ -52,34 +51,39 @@ class SamplerState:
     ) -> None:
         self.params = params
         self.rng = np.random.default_rng(params.seed)
-        self._ids = [int(token) for token in prompt_ids]
-        self._prompt_length = len(self._ids)
-        self._trackers: list[TokenCounts | NgramIndex] = []
-        limit = params.max_new_tokens if max_new_tokens is None else max_new_tokens
-        # The order is that of the docstring of ovgen.sampling.transforms.
-        self._stages: list[_Stage] = [
-            *self._penalties(),
-            *self._bans(bad_words_ids, eos_token_ids),
-            *self._forced(limit),
-            *self._suppressed(),
-            *(partial(_call, processor, self._ids) for processor in params.logits_processors),
-            *(() if constraint is None else (constraint.apply,)),
-        ]
+        self._history = History(params, prompt_ids)
+        self._prompt_length = len(self._history.ids)
+        self._bad_words = BadWords(bad_words_ids, eos_token_ids) if bad_words_ids else None
+        self._closing = eos_token_ids.union(params.stop_token_ids)
+        self._limit = params.max_new_tokens if max_new_tokens is None else max_new_tokens
         self._constraint = constraint
+        self._stages = self._make_stages()
         self.plain = params.greedy and not self._stages and params.logprobs is None
 
     @property
     def generated(self) -> int:
         """How many tokens were appended."""
-        return len(self._ids) - self._prompt_length
+        return len(self._history.ids) - self._prompt_length
 
     def append(self, token_id: int) -> None:
         """Commit a token to the history, in constant time."""
-        self._ids.append(token_id)
-        for tracker in self._trackers:
-            tracker.add(token_id)
+        self._history.append(token_id)
         if self._constraint is not None:
             self._constraint.append(token_id)
+
+    def fork(self) -> SamplerState:
+        """A state that goes on from here on its own; its random numbers will be the same as this one's."""
+        twin = copy(self)
+        twin.rng = deepcopy(self.rng)
+        twin._history = self._history.fork()
+        twin._constraint = None if self._constraint is None else self._constraint.fork()
+        twin._stages = twin._make_stages()
+        return twin
+
+    @property
+    def complete(self) -> bool:
+        """Whether the constraint lets nothing come any more: the text is all that it has to be."""
+        return self._constraint is not None and self._constraint.complete
 
     def prepare(self) -> None:
         """Do what can be done for the next token before its logits are there."""
@@ -98,41 +102,43 @@ class SamplerState:
         for stage in self._stages:
             stage(logits)
 
-    def _track(self, tracker: _Tracker) -> _Tracker:
-        self._trackers.append(tracker)
-        return tracker
+    def _make_stages(self) -> list[_Stage]:
+        # The order is that of the docstring of ovgen.sampling.transforms.
+        return [
+            *self._penalties(),
+            *self._bans(),
+            *self._forced(),
+            *self._suppressed(),
+            *(partial(_call, processor, self._history.ids) for processor in self.params.logits_processors),
+            *(() if self._constraint is None else (self._constraint.apply,)),
+        ]
 
     def _penalties(self) -> Iterator[_Stage]:
         params = self.params
         if params.logit_bias:
             yield _bias(params.logit_bias)
-        if params.repetition_penalty != 1:
-            seen = self._track(TokenCounts(self._ids))
+        if (seen := self._history.seen) is not None:
             penalty = params.repetition_penalty
             yield lambda row: transforms.repetition_penalty(row, seen.ids, penalty, out=row)
-        if params.presence_penalty or params.frequency_penalty:
-            made = self._track(TokenCounts())
+        if (made := self._history.made) is not None:
             presence, frequency = params.presence_penalty, params.frequency_penalty
             yield lambda row: transforms.count_penalties(row, made.ids, made.counts, presence, frequency, out=row)
 
-    def _bans(self, bad_words_ids: Sequence[Sequence[int]], eos: frozenset[int]) -> Iterator[_Stage]:
-        params = self.params
-        if params.no_repeat_ngram_size:
-            ngrams = self._track(NgramIndex(params.no_repeat_ngram_size, self._ids))
+    def _bans(self) -> Iterator[_Stage]:
+        if (ngrams := self._history.ngrams) is not None:
             yield lambda row: transforms.suppress(row, ngrams.banned(), out=row)
-        if bad_words_ids:
-            words = BadWords(bad_words_ids, eos)
-            yield lambda row: transforms.suppress(row, words.banned(self._ids), out=row)
-        closing = eos.union(params.stop_token_ids)
-        if closing and params.min_new_tokens:
-            yield partial(self._suppress_in, range(params.min_new_tokens), _array(closing))
+        if (words := self._bad_words) is not None:
+            ids = self._history.ids
+            yield lambda row: transforms.suppress(row, words.banned(ids), out=row)
+        if self._closing and self.params.min_new_tokens:
+            yield partial(self._suppress_in, range(self.params.min_new_tokens), _array(self._closing))
 
-    def _forced(self, limit: int | None) -> Iterator[_Stage]:
+    def _forced(self) -> Iterator[_Stage]:
         first, last = self.params.forced_bos_token_id, self.params.forced_eos_token_id
         if first is not None:
             yield partial(self._force_at, 0, "forced_bos_token_id", first)
-        if last is not None and limit is not None:
-            yield partial(self._force_at, limit - 1, "forced_eos_token_id", last)
+        if last is not None and self._limit is not None:
+            yield partial(self._force_at, self._limit - 1, "forced_eos_token_id", last)
 
     def _suppressed(self) -> Iterator[_Stage]:
         params = self.params
