@@ -52,3 +52,30 @@ def test_texts_go_on_when_the_context_is_full(llm: ovgen.LLM) -> None:
         expected += more
         tokens = [*kept, *more]
     assert list(text) == expected
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 0.8, "seed": 5, "repetition_penalty": 1.1}])
+def test_guesses_change_no_text(llm: ovgen.LLM, options: dict[str, Any]) -> None:
+    accepted = 0
+    for prompt in (PROMPT, [300, 301, 302, 303] * 5):
+        plain = ids(llm, prompt, max_new_tokens=30, **options)
+        out = llm.generate(prompt, max_new_tokens=30, ignore_eos=True, prompt_lookup_num_tokens=5, **options)
+        assert out.token_ids == plain[0]
+        assert out.metrics.drafted_tokens > 0
+        accepted += out.metrics.accepted_tokens
+    assert accepted > 0
+
+
+def test_beams_are_found(llm: ovgen.LLM) -> None:
+    """What a search finds is compared with Hugging Face elsewhere; here, that it is the best of what it looks at."""
+    if llm.form == "static":
+        llm = ovgen.LLM(ovgen.bundled_model(), form="static", max_model_len=64, batch_slots=4)
+    (greedy,) = ids(llm, temperature=0, logprobs=0)
+    found = llm.generate(PROMPT, temperature=0, num_beams=4, n=4, max_new_tokens=20, ignore_eos=True)
+    scores = [text.score or 0.0 for text in found.outputs]
+    assert len({text.token_ids for text in found.outputs}) == 4
+    assert scores == sorted(scores, reverse=True)
+    alone = llm.generate([*found.prompt_token_ids, *found.token_ids], prompt_logprobs=0, max_new_tokens=1)
+    total = sum(entry.logprob for entry in (alone.prompt_logprobs or ())[-20:] if entry is not None)
+    assert scores[0] == pytest.approx(total / 20, abs=1e-3)
+    assert llm.engine.pool.used == 0

@@ -33,8 +33,8 @@ MAY_IMPORT = {
     "runtime": {"graph"},
     "engine": {"sampling"},
 }
-# Those that tie the engine to a runner: its cache, the steps of requests, and sequences outside the schedule.
-EXCEPTIONS = {(f"engine/{name}.py", "runtime") for name in ("cache", "loop", "engine")}
+# Those that tie the engine to a runner: its cache, the steps of requests, sequences outside the schedule, and drafts.
+EXCEPTIONS = {(f"engine/{name}.py", "runtime") for name in ("cache", "loop", "engine", "draft_model")}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

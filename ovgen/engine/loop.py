@@ -6,11 +6,12 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from ovgen.config import EngineConfig, SamplingParams, fields_set
 from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.cache import KVCache
+from ovgen.engine.drafts import Drafts, DraftSource
 from ovgen.engine.leftovers import Leftovers
 from ovgen.engine.limits import checked_ids, length_limit, shortened
 from ovgen.engine.request import Request, TextStream, make_request
@@ -25,7 +26,6 @@ from ovgen.sampling import Constraint, Sampler
 __all__ = ["Loop"]
 
 _NOT_YET = {
-    "prompt_lookup_num_tokens",
     "adapter",
 }
 
@@ -39,6 +39,7 @@ class Loop:
         max_model_len: the longest sequence that the model takes.
         eos_token_ids: tokens that end a request, unless it ignores them.
         spare: what makes another runner of the same model when the device has failed; None: there is none.
+        draft_model: guesses what requests will say.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Loop:
         max_model_len: int,
         eos_token_ids: frozenset[int],
         spare: Callable[[DeviceError], Runner | None] = lambda error: None,
+        draft_model: DraftSource | None = None,
     ) -> None:
         self.config = config
         self.max_model_len = max_model_len
@@ -62,7 +64,9 @@ class Loop:
         self._flying: deque[Plan] = deque()  # the steps that the device works on, oldest first
         self._busy = False  # a step is being taken: its logits are still in use
         self._unemitted: dict[Request, None] = {}  # in order; they have sampled tokens that are not text yet
-        self._results = Results(self._sampler, self.scheduler, self._unemitted)
+        self._drafts = Drafts(draft_model)
+        self._guesses = draft_model is not None
+        self._results = Results(self._sampler, self.scheduler, self._drafts, self._unemitted)
         self._use(runner)
 
     def _use(self, runner: Runner) -> None:
@@ -226,7 +230,9 @@ class Loop:
     def _launch(self) -> None:
         """Start steps until the device has as many as it takes, or nothing is left to compute for now."""
         while len(self._flying) < self.runner.depth:
-            plan = self.scheduler.plan(self._in_flight())
+            flying = self._in_flight()
+            self._propose(flying)
+            plan = self.scheduler.plan(flying)
             self.metrics.preemptions += len(plan.preempted)
             for request in plan.preempted:
                 self.runner.release(request.sequence.number)
@@ -236,6 +242,16 @@ class Loop:
                 if not self._flying:
                     self._refuse_stuck()
                 return
+
+    def _propose(self, flying: Collection[Request]) -> None:
+        """Let those that are to get a token have a draft, where anybody can have one."""
+        running = self.scheduler.running
+        if not self._guesses and not any(request.guesses for request in running):
+            return
+        ready = [r for r in running if r.remaining == 1 and r.beams is None and r not in flying]
+        for request in ready:
+            request.draft = request.sampler.forced()
+        self._drafts.propose(ready)
 
     def _start(self, plan: Plan) -> None:
         self.cache.prepare(plan.copies)
@@ -297,6 +313,7 @@ class Loop:
         if self.runner.depth > 1 and request in self._in_flight():
             return
         self.scheduler.remove(request)
+        self._drafts.forget(request)
         if request.metrics.generated_tokens and not request.counted:
             self.metrics.add(request.metrics)
             request.counted = True

@@ -98,6 +98,11 @@ class Request:
         return self.params.priority, self.number, self.index
 
     @property
+    def guesses(self) -> bool:
+        """Whether its own text or a grammar may say what comes next."""
+        return self.params.prompt_lookup_num_tokens > 0 or self.params.structured_outputs is not None
+
+    @property
     def finished(self) -> bool:
         """Whether no more tokens will be sampled."""
         return self.finish_reason is not None or self.error is not None

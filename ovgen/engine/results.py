@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.engine.cache import KVCache
+from ovgen.engine.drafts import Drafts
 from ovgen.engine.limits import shortened
 from ovgen.engine.request import Request
 from ovgen.engine.scheduler import Plan, Scheduler
@@ -24,12 +25,14 @@ class Results:
     Args:
         sampler: draws the tokens.
         scheduler: gets to know the texts that begin where a prompt ends.
+        drafts: gets to know which guesses were right.
         unemitted: requests that have new tokens, in the order in which they got the first of them.
     """
 
-    def __init__(self, sampler: Sampler, scheduler: Scheduler, unemitted: dict[Request, None]) -> None:
+    def __init__(self, sampler: Sampler, scheduler: Scheduler, drafts: Drafts, unemitted: dict[Request, None]) -> None:
         self._sampler = sampler
         self._scheduler = scheduler
+        self._drafts = drafts
         self._unemitted = unemitted
 
     def commit(self, plan: Plan, logits: NDArray[np.float32], cache: KVCache) -> list[Request]:
@@ -95,6 +98,7 @@ class Results:
             sequence.computed += accepted
             request.metrics.drafted_tokens += len(draft)
             request.metrics.accepted_tokens += accepted
+            self._drafts.landed(request, len(draft), accepted)
             cache.runner.trim(sequence.number, sequence.computed)
         if request.full and not request.finished:
             _shift(request, cache)

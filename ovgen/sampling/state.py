@@ -90,6 +90,10 @@ class SamplerState:
         if self._constraint is not None:
             self._constraint.prepare()
 
+    def forced(self) -> Sequence[int]:
+        """Tokens that must come next, where something says so."""
+        return () if self._constraint is None else self._constraint.forced()
+
     def process(self, logits: Logits) -> None:
         """Apply every option up to and including the user's processors.
 
