@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -44,15 +45,21 @@ def _option(default: Any, text: str) -> Any:
 class StructuredOutputs:
     """What a text has to be, in one of five ways. The names are vLLM's; ``llguidance`` sees to it, and has to be there.
 
+    It is about the generated text alone, whatever the prompt is. A text that is complete ends, with an end-of-sequence
+    token where the model has one. One that may end or go on does what the model likes better; with ``ignore_eos`` it
+    goes on. A text that ``max_new_tokens`` or a stop string cuts off need not be of the form.
+
     Attributes:
-        json: a JSON schema, as an object or as text.
+        json: a JSON schema, as an object or as text. White space in the text is one space, or one line break with up
+            to 40 spaces or tabs; ``{"x-guidance": {"whitespace_pattern": ...}}`` in the schema changes that.
         json_object: any JSON object.
-        regex: a regular expression that the whole text matches.
+        regex: a regular expression that the whole text matches, in Rust's syntax: without look-around and back
+            references, and ``\\d`` is 0 to 9.
         choice: the text is one of these.
         grammar: a context-free grammar in Lark's notation, or in EBNF as llama.cpp writes it (``root ::= ...``).
 
     Raises:
-        ConfigError: none of them is given, or more than one.
+        ConfigError: none of them is given, or more than one, or one is of the wrong type, or the schema is no JSON.
     """
 
     json: Mapping[str, Any] | str | None = None
@@ -63,10 +70,37 @@ class StructuredOutputs:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choice", _as_tuple("choice", self.choice))
+        _require("choice", self.choice, all(isinstance(c, str) and c for c in self.choice), "non-empty strings")
+        json_ok = self.json is None or isinstance(self.json, (str, Mapping))
+        _require("json", self.json, json_ok, "a JSON schema, as an object or as text")
+        _require("json_object", self.json_object, isinstance(self.json_object, bool), "True or False")
+        for name in ("regex", "grammar"):
+            _require(name, getattr(self, name), isinstance(getattr(self, name), (str, type(None))), "text, or None")
         given = [f.name for f in fields(self) if getattr(self, f.name) not in (None, False, ())]
         if len(given) != 1:
             among = ", ".join(f.name for f in fields(self))
             raise ConfigError(f"structured_outputs takes one of {among}; given: {', '.join(given) or 'none'}")
+        if self.json is not None:
+            self.schema()
+
+    @property
+    def kind(self) -> str:
+        """The name of the one that is given."""
+        return next(f.name for f in fields(self) if getattr(self, f.name) not in (None, False, ()))
+
+    def schema(self) -> str:
+        """The JSON schema as text.
+
+        Raises:
+            ConfigError: it is no JSON.
+        """
+        try:
+            if isinstance(self.json, str):
+                json.loads(self.json)
+                return self.json
+            return json.dumps(self.json)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"json must be a JSON schema, got {self.json!r:.80}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +318,7 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "repetition_penalty": (lambda v: v > 0, "above 0"),
     "presence_penalty": (lambda v: True, "a finite number"),
     "frequency_penalty": (lambda v: True, "a finite number"),
-    "length_penalty": (lambda v: True, "a finite number"),
+    "length_penalty": (lambda v: abs(v) <= 20, "from -20 to 20"),  # a length to this power is a number
     "diversity_penalty": (lambda v: v >= 0, "a number of at least 0"),
 }
 _FLAGS = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "add_special_tokens")
@@ -322,26 +356,22 @@ def _check_sampling(p: SamplingParams) -> None:
 
 def _check_several(p: SamplingParams) -> None:
     """Options for more than one text from a prompt."""
-    _require("early_stopping", p.early_stopping, p.early_stopping in (True, False, "never"), 'True, False or "never"')
+    stopping_ok = isinstance(p.early_stopping, bool) or str(p.early_stopping) == "never"
+    _require("early_stopping", p.early_stopping, stopping_ok, 'True, False or "never"')
+    diverse_ok = not p.diversity_penalty or p.num_beam_groups > 1
+    _require("diversity_penalty", p.diversity_penalty, diverse_ok, "0 without num_beam_groups")
     if p.num_beams == 1:
         best_of = p.n if p.best_of is None else p.best_of
         _require("best_of", best_of, best_of >= p.n, f"at least n ({p.n})")
         if best_of > 1 and p.greedy:
-            raise ConfigError("several texts of a prompt would be all the same: set temperature above 0, or num_beams")
+            raise ConfigError(
+                f"{best_of} greedy texts of a prompt would be the same: set temperature above 0, or num_beams"
+            )
         _require("num_beam_groups", p.num_beam_groups, p.num_beam_groups == 1, "1 without num_beams")
         return
     _require("n", p.n, p.n <= p.num_beams, f"at most num_beams ({p.num_beams})")
     groups_ok = p.num_beams % p.num_beam_groups == 0
     _require("num_beam_groups", p.num_beam_groups, groups_ok, f"a divisor of num_beams ({p.num_beams})")
-    diverse_ok = not p.diversity_penalty or p.num_beam_groups > 1
-    _require("diversity_penalty", p.diversity_penalty, diverse_ok, "0 without num_beam_groups")
-    beside = {
-        "temperature above 0": not p.greedy,
-        "best_of": p.best_of is not None,
-        "logprobs": p.logprobs is not None,
-        "stop strings": bool(p.stop),
-        "prompt_lookup_num_tokens": p.prompt_lookup_num_tokens > 0,
-        "context_shift": p.context_shift is not None,
-    }
-    if any(beside.values()):
-        raise ConfigError(f"beam search cannot have {next(name for name, given in beside.items() if given)}")
+    for name in ("temperature", "best_of", "logprobs", "stop", "prompt_lookup_num_tokens", "context_shift"):
+        value, off = getattr(p, name), getattr(SamplingParams, name)
+        _require(name, value, value == off, f"{off} in a beam search (num_beams={p.num_beams})")

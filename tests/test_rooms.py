@@ -16,6 +16,7 @@ TOP = {
     "manager",
     "probe",
     "prompts",
+    "draft",
     "doctor",
     "configuration",
     "yaml_file",

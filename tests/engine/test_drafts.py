@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from ovgen.config import SamplingParams
 from ovgen.engine.drafts import Drafts, Pace, PromptLookup, best_length, price
 from ovgen.engine.request import NoText, Request, make_request
+from ovgen.loader import load
+from ovgen.resources import bundled_model
 
 # Prompt lookup
 
@@ -224,12 +226,12 @@ def test_what_was_accepted_decides_how_it_goes_on_and_ends_with_the_request() ->
 
 
 def test_a_draft_model_that_takes_long_makes_shorter_drafts() -> None:
-    assert right_lengths(Drafts(Known(cost=0.3)), make([1, 2, 3], model=10)) == []
+    assert right_lengths(Drafts(Known(cost=0.3)), make([1, 2, 3], model=10)) == [1, 1, 1, 2, 3]
 
 
 def test_in_a_large_batch_drafts_are_shorter() -> None:
     others = [make([1, 2, 3], model=0) for _ in range(15)]
-    assert right_lengths(Drafts(Known()), make([1, 2, 3], model=10), others) == []
+    assert right_lengths(Drafts(Known()), make([1, 2, 3], model=10), others) == [1, 1, 1, 1, 1]
 
 
 def test_a_draft_that_found_no_room_in_the_step_counts_for_nothing() -> None:
@@ -240,3 +242,58 @@ def test_a_draft_that_found_no_room_in_the_step_counts_for_nothing() -> None:
         drafts.landed(request, 0, 0)
         assert len(request.draft) == 1
         request.draft = ()
+
+
+# On texts
+
+
+def replay(prompt: Sequence[int], output: Sequence[int], most: int = 10) -> tuple[float, float]:
+    """Tokens a pass, and tokens in a plain step's time, by `price`, where ``output`` is what the model says."""
+    drafts, request, passes, drafted = Drafts(), make(prompt, lookup=most), 0, 0
+    tokens = request.sequence.tokens
+    while (done := len(tokens) - len(prompt)) < len(output):
+        drafts.propose([request])
+        draft, ahead = list(request.draft), list(output[done:])
+        right = 0
+        while right < min(len(draft), len(ahead)) and draft[right] == ahead[right]:
+            right += 1
+        drafts.landed(request, len(draft), right)
+        request.draft = ()
+        tokens += ahead[: right + 1]
+        passes += 1
+        drafted += len(draft)
+    return len(output) / passes, len(output) / (passes + price(1) * drafted)
+
+
+def article() -> tuple[list[int], list[str]]:
+    """A text of a thousand tokens, and its words."""
+    text = (bundled_model().parent / "README.md").read_text("utf-8")
+    return encode(text), text.split()
+
+
+def encode(text: str) -> list[int]:
+    tokenizer = load(bundled_model()).tokenizer
+    assert tokenizer is not None
+    return list(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize(("every", "tokens_a_pass", "speed"), [(10, 1.8, 1.3), (25, 2.5, 1.6), (10_000, 3, 1.8)])
+def test_a_text_that_quotes_its_prompt_takes_few_passes(every: int, tokens_a_pass: float, speed: float) -> None:
+    """The lines run together, and each so many words one is another."""
+    prompt, words = article()
+    changed = [word[::-1] if i % every == every - 1 else word for i, word in enumerate(words)]
+    measured = replay(prompt, encode(" ".join(changed)))
+    assert measured[0] > tokens_a_pass
+    assert measured[1] > speed
+
+
+def test_a_text_in_which_little_repeats_is_not_slowed_down() -> None:
+    prompt, _ = article()
+    assert replay(prompt[:50], prompt[50:])[1] > 1
+
+
+@given(seed=st.integers(0, 1000), vocabulary=st.sampled_from([50, 500, 5000]))
+def test_a_random_text_is_not_3_percent_slower(seed: int, vocabulary: int) -> None:
+    rng = random.Random(seed)
+    tokens = [rng.randrange(vocabulary) for _ in range(300)]
+    assert replay(tokens[:100], tokens[100:])[1] > 0.97
