@@ -375,3 +375,5 @@ def _check_several(p: SamplingParams) -> None:
     for name in ("temperature", "best_of", "logprobs", "stop", "prompt_lookup_num_tokens", "context_shift"):
         value, off = getattr(p, name), getattr(SamplingParams, name)
         _require(name, value, value == off, f"{off} in a beam search (num_beams={p.num_beams})")
+    if p.structured_outputs is not None:  # a beam that is complete has to end by a token
+        _require("ignore_eos", p.ignore_eos, not p.ignore_eos, "False in a beam search with structured_outputs")

@@ -14,6 +14,7 @@ from typing import Any, overload
 import openvino as ov
 
 from ovgen.config import EngineConfig, SamplingParams, fields_set, override
+from ovgen.draft import load_draft
 from ovgen.engine.engine import Engine
 from ovgen.engine.group import Group
 from ovgen.engine.request import Request
@@ -56,6 +57,8 @@ class LLM:
             copy of the model in ``OVGEN_HOME`` (the user's cache folder if not set), made the first time.
         adapters: LoRA adapters that requests choose by these names (``SamplingParams.adapter``): the folder of each,
             as PEFT saves it.
+        draft_model: a smaller model with the same tokenizer, on the same devices, which proposes tokens that this one
+            checks several at a time. It changes no text.
         probe: try each device and form in a child process first, so that one that aborts is passed over like any other
             that fails. It takes as long as loading does, unless there is a ``CACHE_DIR``.
         engine_options: fields of `EngineConfig`, such as ``kernels``.
@@ -83,6 +86,7 @@ class LLM:
         form: Form = "auto",
         weights: Precision | Compression | None = None,
         adapters: Mapping[str, str | os.PathLike[str]] | None = None,
+        draft_model: str | os.PathLike[str] | None = None,
         probe: bool = False,
         **engine_options: Any,
     ) -> None:
@@ -97,11 +101,11 @@ class LLM:
         check_sections(config, devices)
         if len(devices) == 1:
             check_device(devices[0], properties)
+        self.adapters = Adapters(adapters or {})
         compression = Compression.of(weights)
         place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
         keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
         self._digest = digest(place, times=True)  # before the weights are mapped
-        self.adapters = Adapters(adapters or {})
         source = load(place)
         self.path = source.path
         model = source.build()
@@ -125,7 +129,11 @@ class LLM:
             f"{self._digest} {self.adapters.identity()}" if keeps else None,
             partial(try_in_child, source.path, engine_config) if probe else None,
         )
-        self.engine = Engine(self._runners.make(), engine_config, length, source.eos_token_ids, self._runners.after)
+        runner = self._runners.make()
+        draft = None
+        if draft_model is not None:
+            draft = load_draft(draft_model, source, runner.vocab_size, devices, config, engine_config, length)
+        self.engine = Engine(runner, engine_config, length, source.eos_token_ids, self._runners.after, draft)
         _log.info("KV cache: %s", self.engine.cache)
         lowered = self.kernels.native and self.kernels.model is model
         self._model = None if lowered else model
@@ -288,6 +296,8 @@ class LLM:
         count: int,
     ) -> list[SamplingParams]:
         if params is None or isinstance(params, SamplingParams):
+            if params is None and sampling.get("num_beams", 1) != 1:  # a search draws nothing, whatever the model prefers
+                sampling = {"temperature": 0.0, **sampling}
             chosen = override(params or self.default_params, sampling)
             _report_ignored(chosen, sampling if params is None else fields_set(chosen))
             return [chosen] * count

@@ -11,7 +11,9 @@ from ovgen.engine.engine import Engine
 from ovgen.engine.request import NoText, Request, TextStream
 from ovgen.errors import RequestError, TokenizerError
 from ovgen.loader import Source
+from ovgen.sampling import Constraint
 from ovgen.text import Detokenizer
+from ovgen.text.structured import Constraints
 
 __all__ = ["Message", "Prompt", "Prompts", "is_prompt"]
 
@@ -35,6 +37,7 @@ class Prompts:
         self._path = source.path
         self._tokenizer = source.tokenizer
         self._template = source.chat_template
+        self._constraints: Constraints | None = None  # made when first asked for
 
     def request(self, engine: Engine, prompt: Prompt, params: SamplingParams) -> Request:
         """A request, checked and ready to be submitted.
@@ -44,7 +47,8 @@ class Prompts:
         """
         ids = self._encode(prompt, params)
         ids = engine.checked(ids)
-        return engine.prepare(ids, params, self._text(ids, params), self._bad_words(params))
+        constraint = self._constraint(engine, params)
+        return engine.prepare(ids, params, self._text(ids, params), self._bad_words(params), constraint)
 
     def chat(self, messages: Sequence[Message], *, add_generation_prompt: bool, **variables: Any) -> list[int]:
         """A conversation as token ids, by the model's own template; special tokens are not added a second time.
@@ -67,6 +71,14 @@ class Prompts:
         if isinstance(prompt, str):
             return self._tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
         return prompt
+
+    def _constraint(self, engine: Engine, params: SamplingParams) -> Constraint | None:
+        """``structured_outputs`` at work."""
+        if params.structured_outputs is None:
+            return None
+        if self._constraints is None:
+            self._constraints = Constraints(self._tokenizer, engine.runner.vocab_size, engine.eos_token_ids)
+        return self._constraints.constraint(params.structured_outputs, ignore_eos=params.ignore_eos)
 
     def _text(self, prompt: Sequence[int], params: SamplingParams) -> Callable[[], TextStream]:
         """Makes what turns tokens into text."""

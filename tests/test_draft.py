@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 PROMPTS = ["Once upon a time", "One day, a fox met a bear.", "The king had"]
 
 
-def texts(llm: ovgen.LLM, **options: object) -> list[tuple[int, ...]]:
+def texts(llm: ovgen.LLM, **options: Any) -> list[tuple[int, ...]]:
     outputs = llm.generate(PROMPTS, max_new_tokens=60, ignore_eos=True, **options)
     assert llm.engine.pool.used == 0
     return [out.token_ids for out in outputs]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options, to_json
-from ovgen.config import override
 from ovgen.errors import RequestError
 from ovgen.outputs import GenerationOutput, Piece
 
@@ -39,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
     sampling = sampling_options(options)
     prompts = _prompts(options)
     llm = load_model(options)
-    params = override(llm.default_params, sampling)
-    if len(prompts) == 1 and not options.json and params.n == params.num_beams == 1:
+    several = sampling.get("n", 1) > 1 or sampling.get("num_beams", 1) > 1
+    if len(prompts) == 1 and not options.json and not several:
         _stream(llm, prompts[0], sampling)
         return 0
     outputs = llm.generate(prompts, progress=sys.stderr.isatty(), **sampling)

@@ -150,7 +150,7 @@ class Request:
         self.metrics.token(now)
         if choice.logprobs is not None:
             self.score = (self.score or 0.0) + choice.logprobs.logprob
-        if choice.token_id in self.stop_ids:
+        if choice.token_id in self.stop_ids or self.sampler.complete:
             self.finish_reason = "stop"
         elif self.metrics.generated_tokens == self.params.max_new_tokens or (self.full and not self.shifts):
             self.finish_reason = "length"

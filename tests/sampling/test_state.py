@@ -79,6 +79,69 @@ def test_every_step_is_as_worked_out_from_the_whole_history(
         state.append(token)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    params=sampling_params(),
+    prompt=st.lists(tokens, min_size=1, max_size=20),
+    shared=st.lists(tokens, max_size=9),
+    outputs=st.tuples(st.lists(tokens, max_size=9), st.lists(tokens, max_size=9)),
+    words=st.lists(st.lists(tokens, min_size=1, max_size=3), max_size=4),
+)
+def test_a_fork_and_its_origin_go_on_on_their_own(
+    params: SamplingParams, prompt: list[int], shared: list[int], outputs: tuple[list[int], ...], words: list[list[int]]
+) -> None:
+    state = SamplerState(params, prompt, frozenset(), words)
+    for token in shared:
+        state.append(token)
+    row: Logits = np.random.default_rng(0).normal(0, 3, VOCAB).astype(np.float32)
+    for one, output in zip((state.fork(), state), outputs, strict=True):
+        for token in output:
+            one.append(token)
+        expected = reference.processed(row, params, prompt, shared + output, frozenset(), words)
+        result = row.copy()
+        one.process(result)
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fork_draws_what_its_origin_would_have_drawn() -> None:
+    state = state_of(seed=1, temperature=1.0)
+    state.rng.random()
+    fork = state.fork()
+    assert fork.rng.random(3).tolist() == state.rng.random(3).tolist()
+
+
+class Afterwards:
+    """Lets nothing but the token after the last one come."""
+
+    complete = False
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+
+    def prepare(self) -> None:
+        pass
+
+    def apply(self, logits: Logits) -> None:
+        logits[np.arange(logits.size) != self.last + 1] = -INF
+
+    def append(self, token_id: int) -> None:
+        self.last = token_id
+
+    def forced(self) -> Sequence[int]:
+        return [self.last + 1]
+
+    def fork(self) -> Afterwards:
+        return Afterwards(self.last)
+
+
+def test_a_fork_has_a_constraint_of_its_own() -> None:
+    state = SamplerState(SamplingParams(), [0], frozenset(), constraint=Afterwards(0))
+    fork = state.fork()
+    fork.append(1)
+    assert processed(fork, 5, 5, 5) == [-INF, -INF, 5]
+    assert processed(state, 5, 5, 5) == [-INF, 5, -INF]
+
+
 @given(st.lists(tokens), st.lists(tokens))
 def test_token_counts(before: list[int], after: list[int]) -> None:
     counts = TokenCounts(before)
