@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING
 
-from ovgen.config import EngineConfig, LogitsProcessor, SamplingParams
+from ovgen.config import EngineConfig, LogitsProcessor, SamplingParams, StructuredOutputs
 from ovgen.errors import (
     CacheFileError,
     CacheFullError,
@@ -66,6 +66,7 @@ __all__ = [
     "RequestMetrics",
     "SamplingParams",
     "Session",
+    "StructuredOutputs",
     "TokenLogprobs",
     "TokenizerError",
     "UnsupportedModelError",

@@ -37,13 +37,14 @@ class Conversion:
         destination: the folder to write.
         weights: what to store the weights in, a `Compression` if there is more to say; None keeps their precision.
         calibration: text of the kind that the model will see, for INT4 weights that lose less.
+        adapter: a LoRA adapter, as PEFT saves it in a folder, to be added to the weights.
         force: replace ``destination`` if it is an IR folder.
 
     Attributes:
         estimated_bytes: what the folder will take.
 
     Raises:
-        ModelError: there is no model at ``source``, it is damaged, or it is not supported.
+        ModelError: there is no model at ``source``, or no such adapter, it is damaged, or it is not supported.
         ConfigError: ``destination`` exists and is not an empty folder (with ``force``: nor an IR folder with nothing
             else in it), its disk has too little room, or ``calibration`` cannot be used.
     """
@@ -55,6 +56,7 @@ class Conversion:
         weights: Precision | Compression | None = None,
         *,
         calibration: str | None = None,
+        adapter: str | os.PathLike[str] | None = None,
         force: bool = False,
     ) -> None:
         if not os.fspath(source):
@@ -67,6 +69,8 @@ class Conversion:
         remove_leftovers(self._folder.resolve().parent)  # before the room is counted
         check_destination(self._folder, force=force)  # what can be refused is refused before anything long begins
         self._source = load(Path(source))
+        if adapter is not None:
+            self._source = self._source.merged(adapter)
         self._text = None if calibration is None else self._tokens(calibration)
         self._files = _companions(self._source)
         # OpenVINO's tokenizer takes about as much as the files that it is made from.
@@ -113,6 +117,7 @@ def convert(
     weights: Precision | Compression | None = None,
     *,
     calibration: str | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     force: bool = False,
     progress: bool = False,
 ) -> Path:
@@ -123,7 +128,8 @@ def convert(
         ConfigError: see `Conversion`.
         OSError: the place cannot be written to.
     """
-    return Conversion(source, destination, weights, calibration=calibration, force=force).run(progress=progress)
+    conversion = Conversion(source, destination, weights, calibration=calibration, adapter=adapter, force=force)
+    return conversion.run(progress=progress)
 
 
 def _check_room(folder: Path, needed: int) -> None:

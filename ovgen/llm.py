@@ -114,7 +114,7 @@ class LLM:
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self._source = replace(source, checkpoint=None)  # the graph has the weights
-        self._prompts = Prompts(self._source)
+        self._prompts = Prompts(self._source, self.adapters)
         self._length = length = _length(source, engine_config)
         self._longrope = settle_longrope(model, length)
         _report_longrope(self._longrope, length)
@@ -296,7 +296,7 @@ class LLM:
         count: int,
     ) -> list[SamplingParams]:
         if params is None or isinstance(params, SamplingParams):
-            if params is None and sampling.get("num_beams", 1) != 1:  # a search draws nothing, whatever the model prefers
+            if params is None and sampling.get("num_beams", 1) != 1:  # which draws nothing, whatever the model prefers
                 sampling = {"temperature": 0.0, **sampling}
             chosen = override(params or self.default_params, sampling)
             _report_ignored(chosen, sampling if params is None else fields_set(chosen))

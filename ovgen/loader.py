@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
-from ovgen.config import SamplingParams
-from ovgen.errors import ModelError, ModelNotFoundError, TokenizerError, UnsupportedModelError
+from ovgen.config import SamplingParams, nearest
+from ovgen.errors import (
+    ConfigError,
+    ModelError,
+    ModelNotFoundError,
+    RequestError,
+    TokenizerError,
+    UnsupportedModelError,
+)
 from ovgen.graph import COMPANIONS, IR_WEIGHTS, IR_XML, build_model, estimate_size, read_config, read_ir
-from ovgen.graph.passes import compress_model, compressed_size, to_stateful
+from ovgen.graph.passes import add_adapters, compress_model, compressed_size, to_stateful
 from ovgen.runtime.tokenizer_ir import compile_tokenizer
 from ovgen.text import ChatTemplate, Tokenizer, find_chat_template, load_tokenizer
-from ovgen.weights import Checkpoint, Compression, Progress, Statistics, open_checkpoint, read_json
+from ovgen.weights import (
+    Checkpoint,
+    Compression,
+    MergedCheckpoint,
+    Progress,
+    Statistics,
+    open_checkpoint,
+    read_adapter,
+    read_json,
+)
 from ovgen.weights.gguf import gguf_checkpoint, gguf_config, gguf_files, read_gguf
 
-__all__ = ["Source", "digest", "load", "locate"]
+__all__ = ["Adapters", "Source", "digest", "load", "locate"]
 
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SAMPLE = 1 << 16  # bytes read from each of a file's sampled places
@@ -85,9 +102,76 @@ class Source:
             return compressed_size(self.build(), compression)
         return (self.path / IR_WEIGHTS).stat().st_size
 
+    def merged(self, adapter: str | os.PathLike[str]) -> Source:
+        """The same model with a LoRA adapter, as PEFT saves one in a folder, added to its weights when they are read.
+
+        Raises:
+            ModelError: the adapter is missing, damaged or not supported, or it is for another model.
+            UnsupportedModelError: the model's weights are in a graph: only a checkpoint's can be added to.
+        """
+        if self.checkpoint is None:
+            raise UnsupportedModelError(
+                f"{self.path} holds a graph with its weights, and an adapter is merged into a checkpoint: give the "
+                "folder that it was converted from"
+            )
+        return replace(self, checkpoint=MergedCheckpoint(self.checkpoint, read_adapter(_folder(adapter))))
+
     def identity(self) -> str:
         """A digest that tells this model from another: names, sizes and samples of its files."""
         return digest(self.path)
+
+
+class Adapters:
+    """LoRA adapters by the names that requests choose them by.
+
+    Args:
+        folders: of each, as PEFT saves it.
+
+    Raises:
+        ConfigError: a name is empty.
+        ModelError: an adapter is missing, damaged or not supported.
+    """
+
+    def __init__(self, folders: Mapping[str, str | os.PathLike[str]]) -> None:
+        if not isinstance(folders, Mapping) or not all(isinstance(name, str) and name for name in folders):
+            raise ConfigError(f"adapters must be a mapping of names to folders, got {folders!r:.80}")
+        self._adapters = {name: read_adapter(_folder(path)) for name, path in folders.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the order in which they were given."""
+        return tuple(self._adapters)
+
+    def number(self, name: str | None) -> int:
+        """What ``Chunk.adapter`` is for a name; 0 for None.
+
+        Raises:
+            RequestError: there is no such adapter.
+        """
+        if name is None:
+            return 0
+        if name not in self._adapters:
+            known = nearest(name, self.names) if self.names else "; the model was loaded with none"
+            raise RequestError(f"there is no adapter {name!r}{known}")
+        return self.names.index(name) + 1
+
+    def add_to(self, model: ov.Model) -> None:
+        """Put them all beside the layers of a model in the causal LM form, before anything else is done to it.
+
+        Raises:
+            ModelError: one is for another model.
+        """
+        add_adapters(model, list(self._adapters.values()))
+
+    def identity(self) -> str:
+        """A digest of all: what is compiled with these serves no others."""
+        return hashlib.sha256(" ".join(each.digest for each in self._adapters.values()).encode()).hexdigest()
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):
+        raise ConfigError("the path of an adapter is empty")
+    return Path(path).expanduser()
 
 
 def digest(path: Path, *, times: bool = False) -> str:

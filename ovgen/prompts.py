@@ -10,7 +10,7 @@ from ovgen.config import SamplingParams
 from ovgen.engine.engine import Engine
 from ovgen.engine.request import NoText, Request, TextStream
 from ovgen.errors import RequestError, TokenizerError
-from ovgen.loader import Source
+from ovgen.loader import Adapters, Source
 from ovgen.sampling import Constraint
 from ovgen.text import Detokenizer
 from ovgen.text.structured import Constraints
@@ -31,9 +31,11 @@ class Prompts:
 
     Args:
         source: has the tokenizer and the chat template, if there are any.
+        adapters: that requests can choose.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, adapters: Adapters) -> None:
+        self._adapters = adapters
         self._path = source.path
         self._tokenizer = source.tokenizer
         self._template = source.chat_template
@@ -48,7 +50,11 @@ class Prompts:
         ids = self._encode(prompt, params)
         ids = engine.checked(ids)
         constraint = self._constraint(engine, params)
-        return engine.prepare(ids, params, self._text(ids, params), self._bad_words(params), constraint)
+        adapter = self._adapters.number(params.adapter)
+        request = engine.prepare(ids, params, self._text(ids, params), self._bad_words(params), constraint)
+        for each in (request, *request.twins):
+            each.sequence.adapter = adapter
+        return request
 
     def chat(self, messages: Sequence[Message], *, add_generation_prompt: bool, **variables: Any) -> list[int]:
         """A conversation as token ids, by the model's own template; special tokens are not added a second time.

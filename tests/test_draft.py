@@ -16,6 +16,8 @@ PROMPTS = ["Once upon a time", "One day, a fox met a bear.", "The king had"]
 
 def texts(llm: ovgen.LLM, **options: Any) -> list[tuple[int, ...]]:
     outputs = llm.generate(PROMPTS, max_new_tokens=60, ignore_eos=True, **options)
+    if llm.engine.scheduler.kept is not None:
+        llm.engine.scheduler.kept.clear()
     assert llm.engine.pool.used == 0
     return [out.token_ids for out in outputs]
 

@@ -17,15 +17,22 @@ PROMPT = "One day, a fox met a bear in the garden."
 
 
 @pytest.fixture(scope="module", params=OPTIONS)
-def llm(request: pytest.FixtureRequest) -> Iterator[ovgen.LLM]:
+def llm(request: pytest.FixtureRequest) -> ovgen.LLM:
     form = request.param
     device_config = EXACT if form != "static" else {"INFERENCE_PRECISION_HINT": "f32"}
-    yield ovgen.LLM(ovgen.bundled_model(), form=form, device_config=device_config, max_model_len=64, **OPTIONS[form])
+    return ovgen.LLM(ovgen.bundled_model(), form=form, device_config=device_config, max_model_len=64, **OPTIONS[form])
 
 
 @pytest.fixture(autouse=True)
 def everything_is_free(llm: ovgen.LLM) -> Iterator[None]:
     yield
+    assert_all_is_free(llm)
+
+
+def assert_all_is_free(llm: ovgen.LLM) -> None:
+    """But for what is kept for requests to come."""
+    if llm.engine.scheduler.kept is not None:
+        llm.engine.scheduler.kept.clear()
     assert llm.engine.pool.used == 0
     llm.engine.pool.check()
 
@@ -70,7 +77,6 @@ def test_beams_are_found(llm: ovgen.LLM) -> None:
     """What a search finds is compared with Hugging Face elsewhere; here, that it is the best of what it looks at."""
     if llm.form == "static":
         llm = ovgen.LLM(ovgen.bundled_model(), form="static", max_model_len=64, batch_slots=4)
-    (greedy,) = ids(llm, temperature=0, logprobs=0)
     found = llm.generate(PROMPT, temperature=0, num_beams=4, n=4, max_new_tokens=20, ignore_eos=True)
     scores = [text.score or 0.0 for text in found.outputs]
     assert len({text.token_ids for text in found.outputs}) == 4
@@ -78,4 +84,21 @@ def test_beams_are_found(llm: ovgen.LLM) -> None:
     alone = llm.generate([*found.prompt_token_ids, *found.token_ids], prompt_logprobs=0, max_new_tokens=1)
     total = sum(entry.logprob for entry in (alone.prompt_logprobs or ())[-20:] if entry is not None)
     assert scores[0] == pytest.approx(total / 20, abs=1e-3)
-    assert llm.engine.pool.used == 0
+    assert_all_is_free(llm)
+
+
+def test_the_turns_of_a_chat_begin_where_the_last_one_ended(llm: ovgen.LLM) -> None:
+    first = llm.generate([300 + i for i in range(35)], temperature=0, max_new_tokens=8, ignore_eos=True)
+    turn = [*first.prompt_token_ids, *first.token_ids, 400, 401, 402]
+    again = llm.generate(turn, temperature=0, max_new_tokens=8, ignore_eos=True)
+    assert again.metrics.cached_tokens >= 32
+    plain = ovgen.LLM(
+        ovgen.bundled_model(),
+        form=llm.form,  # type: ignore[arg-type]
+        device_config=EXACT if llm.form != "static" else {"INFERENCE_PRECISION_HINT": "f32"},
+        max_model_len=64,
+        enable_prefix_caching=False,
+    )
+    alone = plain.generate(turn, temperature=0, max_new_tokens=8, ignore_eos=True)
+    assert alone.metrics.cached_tokens == 0
+    assert again.token_ids == alone.token_ids

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace the destination if it is an IR folder")
     parser.add_argument("--json", action="store_true", help="tell folder, sizes and time as a JSON object")
     add_compression_options(parser)
+    parser.add_argument("--adapter", metavar="FOLDER", help="LoRA adapter, as PEFT saves it, to add to the weights")
     parser.add_argument("--calibration", metavar="FILE", help="text of the kind the model will see, for int4")
 
 
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         options.destination,
         compression(options),
         calibration=text,
+        adapter=options.adapter,
         force=options.force,
     )
     estimate = conversion.estimated_bytes

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ovgen.cli.terminal import status
-from ovgen.config import EngineConfig, Kernels, SamplingParams
-from ovgen.errors import ConfigError
+from ovgen.config import EngineConfig, Kernels, SamplingParams, StructuredOutputs
+from ovgen.errors import ConfigError, RequestError
 from ovgen.resources import bundled_model
 from ovgen.runtime.forms import Form
+from ovgen.text.structured import check_structure
 from ovgen.weights import Compression, Precision
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model", "-m", metavar="PATH", help="model folder or .gguf file (default: the bundled storyteller)"
     )
     group.add_argument(
+        "--draft-model", metavar="PATH", help="a smaller model with the same tokenizer that proposes tokens"
+    )
+    group.add_argument(
         "--device",
         default="CPU",
         help="OpenVINO device, as `ovgen devices` lists it; AUTO or NPU,GPU,CPU for several to try (default: CPU)",
@@ -61,6 +65,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         choices=get_args(Form),
         help="how the model runs (default: auto)",
+    )
+    group.add_argument(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="LoRA adapter, the folder that PEFT saved, for --adapter NAME to choose; may be given several times",
     )
     group.add_argument(
         "--verbose", "-v", action="store_true", help="say which device, form and kernels were chosen, and why"
@@ -123,12 +134,24 @@ def load_model(options: argparse.Namespace) -> LLM:
             device_config=parse_properties(options.device_config),
             form=options.form,
             weights=compression(options),
+            draft_model=options.draft_model,
+            adapters=_adapters(options.lora),
             **_given(options, EngineConfig),
         )
     if options.verbose:
         for line in (*llm.device_report, f"kernels: {llm.kernels}", f"KV cache: {llm.engine.cache}"):
             print(line, file=sys.stderr)
     return llm
+
+
+def _adapters(pairs: Sequence[str]) -> dict[str, str]:
+    adapters: dict[str, str] = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if not name or not path or name in adapters:
+            raise ConfigError(f"--lora takes NAME=PATH, each name once, got {' and '.join(pairs)!r}")
+        adapters[name] = path
+    return adapters
 
 
 def parse_properties(pairs: Sequence[str]) -> dict[str, Any]:
@@ -154,6 +177,18 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """One option per field of `SamplingParams`; those not given stay as the model's defaults are."""
     group = parser.add_argument_group("sampling (defaults: the model's generation_config.json, else greedy)")
     _add_fields(group, SamplingParams)
+    _add_structured_options(parser)
+
+
+def _add_structured_options(parser: argparse.ArgumentParser) -> None:
+    """What the text has to be, in one of these ways."""
+    group = parser.add_argument_group('form of the text (takes llguidance: pip install "ovgen[structured]")')
+    one = group.add_mutually_exclusive_group()
+    one.add_argument("--json-schema", metavar="FILE", help="JSON that keeps to this schema")
+    one.add_argument("--json-object", action="store_true", help="any JSON object")
+    one.add_argument("--regex", metavar="PATTERN", help="the whole text matches this regular expression")
+    one.add_argument("--choice", action="append", default=[], metavar="TEXT", help="one of these; repeatable")
+    one.add_argument("--grammar", metavar="FILE", help="a grammar, as Lark or llama.cpp (root ::= ...) write it")
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
@@ -161,10 +196,36 @@ def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         ConfigError: a value is outside its range.
+        RequestError: a file cannot be read, or no text can be made to have that form.
     """
     given = _given(options, SamplingParams)
+    structured = _structured_outputs(options)
+    if structured is not None:
+        given["structured_outputs"] = structured
     SamplingParams(**given)
     return given
+
+
+def _structured_outputs(options: argparse.Namespace) -> StructuredOutputs | None:
+    ways = {
+        "json": _read(options.json_schema),
+        "json_object": options.json_object,
+        "regex": options.regex,
+        "choice": options.choice,
+        "grammar": _read(options.grammar),
+    }
+    if all(way in (None, False, []) for way in ways.values()):
+        return None
+    structured = StructuredOutputs(**ways)
+    check_structure(structured)
+    return structured
+
+
+def _read(file: str | None) -> str | None:
+    try:
+        return None if file is None else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"cannot read {file}: {error}") from error
 
 
 def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | type[EngineConfig]) -> None:

@@ -56,6 +56,12 @@ class KVCache:
         self.runner.fork(sequence.number, twin.number)
         return twin
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Where the runner keeps the cache by sequence: let one begin with tokens of another, or cut it there."""
+        if source != target:
+            self.runner.fork(source, target)
+        self.runner.trim(target, length)
+
     def release(self, sequence: KVSequence) -> None:
         """Free everything that a sequence holds."""
         self.runner.release(sequence.number)

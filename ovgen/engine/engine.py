@@ -102,6 +102,8 @@ class Engine(Loop):
             try:
                 copies = sequence.reserve(self.pool, self.runner.block_size, length)
             except CacheFullError:
+                if self.scheduler.forget():
+                    continue
                 if not self.scheduler.running:
                     raise
                 youngest = self.scheduler.running[-1]

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from ovgen.engine.block_pool import BlockPool, blocks_for
 from ovgen.engine.sequence import KVSequence
 
-__all__ = ["Fork", "KeptSequences", "common_prefix"]
+__all__ = ["KeptSequences", "common_prefix"]
 
 _MOST = 16  # the stateful form holds an infer request for each
-
-
-class Fork(NamedTuple):
-    """Sequence ``target`` begins with the first ``length`` tokens of ``source``; of itself, it is only cut there."""
-
-    source: int
-    target: int
-    length: int
 
 
 class KeptSequences:
@@ -26,30 +17,50 @@ class KeptSequences:
 
     For runners that keep the cache by sequence: a copy takes blocks of its own, as the rows are really copied.
 
-    Attributes:
-        forgotten: numbers of sequences that the runner is to release, once the forks that were asked for are done.
+    Args:
+        pool: has the blocks.
+        block_size: tokens in each.
+        copy: ``f(source, target, length)`` lets a sequence begin with the first ``length`` tokens of another; one that
+            is its own source is only cut there.
+        release: has the runner forget a sequence.
     """
 
-    def __init__(self, pool: BlockPool, block_size: int) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        block_size: int,
+        copy: Callable[[int, int, int], None],
+        release: Callable[[int], None],
+    ) -> None:
         self._pool = pool
         self._block_size = block_size
+        self._copy = copy
+        self._release = release
         self._kept: list[KVSequence] = []  # used longest ago first
-        self.forgotten: list[int] = []
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, sequence: KVSequence) -> None:
-        """Take over a sequence whose request has ended; one that is too short to be worth it is forgotten."""
-        if sequence.computed < self._block_size:
-            self._forget(sequence)
-            return
-        sequence.trim(self._pool, self._block_size, sequence.computed)
-        self._kept.append(sequence)
-        if len(self._kept) > _MOST:
-            self._forget(self._kept.pop(0))
+        """Take a sequence's blocks over when its request has ended; a short one is not worth it and forgotten.
 
-    def begin(self, sequence: KVSequence, running: Iterable[KVSequence] = ()) -> Fork | None:
+        One without blocks is ignored, so that a request may end twice.
+        """
+        if not sequence.blocks:
+            return
+        cached = KVSequence(
+            list(sequence.tokens), sequence.computed, sequence.blocks, adapter=sequence.adapter, number=sequence.number
+        )
+        sequence.lose()
+        if cached.computed < self._block_size:
+            self.drop(cached)
+            return
+        cached.trim(self._pool, self._block_size, cached.computed)
+        self._kept.append(cached)
+        if len(self._kept) > _MOST:
+            self.drop(self._kept.pop(0))
+
+    def begin(self, sequence: KVSequence) -> None:
         """Let a sequence without blocks begin with the longest beginning that is cached, if that fills a block.
 
         A kept sequence that is used up whole, or that there is no room to copy, is taken over, number and all.
@@ -57,53 +68,48 @@ class KeptSequences:
 
         Args:
             sequence: gets blocks, ``computed``, and perhaps another number.
-            running: sequences that can be copied as well; no step in flight writes to them.
         """
         assert not sequence.blocks
-        length, source = self._longest(sequence, running)
+        length, source = self._longest(sequence)
         if source is None:
-            return None
-        kept = source in self._kept
-        if kept:
-            self._kept.remove(source)
-        if (kept and length == source.computed) or not self.make_room(blocks_for(length, self._block_size)):
-            if not kept:
-                return None
-            before = source.computed
+            return
+        self._kept.remove(source)
+        if length == source.computed or not self.make_room(blocks_for(length, self._block_size)):
             source.trim(self._pool, self._block_size, length)
             sequence.number, sequence.blocks, sequence.computed = source.number, source.blocks, length
-            return Fork(source.number, source.number, length) if length < before else None
-        if kept:
-            self._kept.append(source)  # used last
+            self._copy(source.number, source.number, length)  # a step in flight may have added rows meanwhile
+            return
+        self._kept.append(source)  # used last
         sequence.reserve(self._pool, self._block_size, length)
         sequence.computed = length
-        return Fork(source.number, sequence.number, length)
+        self._copy(source.number, sequence.number, length)
+
+    def drop(self, sequence: KVSequence) -> None:
+        """Forget a sequence: one that was kept, or one that found no room to go on from where it began."""
+        sequence.release(self._pool)
+        self._release(sequence.number)
 
     def make_room(self, blocks: int) -> bool:
         """Forget kept sequences until so many blocks are free; False: there are too few without any of them."""
         while self._pool.free < blocks and self._kept:
-            self._forget(self._kept.pop(0))
+            self.drop(self._kept.pop(0))
         return self._pool.free >= blocks
 
     def clear(self) -> None:
         """Forget all of them."""
         while self._kept:
-            self._forget(self._kept.pop())
+            self.drop(self._kept.pop())
 
-    def _longest(self, sequence: KVSequence, running: Iterable[KVSequence]) -> tuple[int, KVSequence | None]:
-        """What shares most with a sequence and how much; a kept one if it shares as much, the one used last."""
+    def _longest(self, sequence: KVSequence) -> tuple[int, KVSequence | None]:
+        """What shares most with a sequence and how much; if several share as much, the one used last."""
         best: tuple[int, KVSequence | None] = self._block_size - 1, None
-        for other in (*reversed(self._kept), *running):
+        for other in reversed(self._kept):
             most = min(other.computed, len(sequence.tokens) - 1)
             if other.adapter == sequence.adapter and most > best[0]:
                 length = common_prefix(other.tokens, sequence.tokens, most)
                 if length > best[0]:
                     best = length, other
         return best
-
-    def _forget(self, sequence: KVSequence) -> None:
-        sequence.release(self._pool)
-        self.forgotten.append(sequence.number)
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int], most: int) -> int:

@@ -8,10 +8,11 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-from ovgen.config import EngineConfig, SamplingParams, fields_set
+from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.block_pool import BlockPool
 from ovgen.engine.cache import KVCache
 from ovgen.engine.drafts import Drafts, DraftSource
+from ovgen.engine.kept import KeptSequences
 from ovgen.engine.leftovers import Leftovers
 from ovgen.engine.limits import checked_ids, length_limit, shortened
 from ovgen.engine.request import Request, TextStream, make_request
@@ -24,10 +25,6 @@ from ovgen.runtime.runner import Chunk, Runner
 from ovgen.sampling import Constraint, Sampler
 
 __all__ = ["Loop"]
-
-_NOT_YET = {
-    "adapter",
-}
 
 
 class Loop:
@@ -75,7 +72,12 @@ class Loop:
             sequence.lose()
         self.runner = runner
         self.cache = KVCache(runner, self.config.cache_size)
-        self.scheduler.use(self.pool, runner.block_size, runner.slots, runner.depth, shared=runner.shares_blocks)
+        kept = None
+        if self.config.enable_prefix_caching and not runner.shares_blocks and runner.depth == 1:
+            kept = KeptSequences(self.pool, runner.block_size, self.cache.copy, runner.release)
+        self.scheduler.use(
+            self.pool, runner.block_size, runner.slots, runner.depth, shared=runner.shares_blocks, kept=kept
+        )
         for request in list(self.scheduler.waiting):  # its limit was that of another cache
             request.limit = min(request.limit, self.cache.tokens)
             if len(request.sequence.tokens) >= request.limit:
@@ -109,9 +111,6 @@ class Loop:
             RequestError: the prompt is empty, or a token id is out of range.
             ContextLengthError: the prompt is longer than the context, or it could never fit the KV cache.
         """
-        missing = _NOT_YET & fields_set(params)
-        if missing:
-            raise RequestError(f"not there yet: {', '.join(sorted(missing))}")
         prompt = kept = self.checked(prompt)
         self._check_beams(params.num_beams)
         room = self.cache.tokens // params.num_beams  # beams may share nothing in the end
@@ -312,17 +311,23 @@ class Loop:
         """Free what a request that has ended holds; where others could get it too early, when its step has landed."""
         if self.runner.depth > 1 and request in self._in_flight():
             return
+        kept = self.scheduler.kept
+        if kept is not None and request.error is None and request.beams is None:
+            kept.keep(request.sequence)  # and what is kept has nothing left to be freed here
+        else:
+            self.runner.release(request.sequence.number)
         self.scheduler.remove(request)
         self._drafts.forget(request)
         if request.metrics.generated_tokens and not request.counted:
             self.metrics.add(request.metrics)
             request.counted = True
-        self.runner.release(request.sequence.number)
 
     def _recover(self) -> None:
         """After a failure in mid-step: leave the device idle and have every running request computed again."""
         self._flying.clear()
         self._settle()
+        if self.scheduler.kept is not None:
+            self.scheduler.kept.clear()
         for request in reversed(list(self.scheduler.running)):
             if request.finished:
                 self._forget(request)

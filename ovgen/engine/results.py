@@ -75,11 +75,12 @@ class Results:
         for twin in twins:
             twin.sequence = cache.fork(request.sequence)
             twin.metrics.cached_tokens = len(twin.prompt)
-            self._scheduler.join(twin)
             try:
                 self._append(twin, row[None].copy(), (), cache)
             except GenerationError as error:
                 twin.fail(error)
+            if not self._scheduler.join(twin):
+                cache.release(twin.sequence)
 
     def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
         """Sample a token from each row, as long as the one before is what the draft has there.

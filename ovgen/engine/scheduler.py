@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ovgen.config import EngineConfig
 from ovgen.engine.block_pool import BlockPool
+from ovgen.engine.kept import KeptSequences
 from ovgen.engine.request import Request
 from ovgen.engine.sequence import Copy
 from ovgen.errors import CacheFullError
@@ -54,7 +55,16 @@ class Scheduler:
         self.waiting: list[Request] = []  # both in the order of rank
         self.running: list[Request] = []
 
-    def use(self, pool: BlockPool, block_size: int, slots: int | None, depth: int = 1, *, shared: bool = False) -> None:
+    def use(
+        self,
+        pool: BlockPool,
+        block_size: int,
+        slots: int | None,
+        depth: int = 1,
+        *,
+        shared: bool = False,
+        kept: KeptSequences | None = None,
+    ) -> None:
         """Take blocks from a pool. Nothing is running, and what waits has no blocks.
 
         Args:
@@ -63,25 +73,25 @@ class Scheduler:
             slots: the device takes no more requests in a step; None: any number.
             depth: steps that are in flight at a time.
             shared: what a block holds serves all sequences that it is given to, so that prefixes can be reused.
+            kept: what can be reused where it is not so.
         """
         assert not self.running
         self._pool = pool
         self._block_size = block_size
         self._depth = depth
-        self._reuses = shared and self._config.enable_prefix_caching
+        self._shares = shared and self._config.enable_prefix_caching
+        self.kept = kept
         self._most = min(self._config.max_num_seqs, slots or self._config.max_num_seqs)
 
     def add(self, request: Request) -> None:
         """Let a request wait for its turn."""
         insort(self.waiting, request, key=_rank)
 
-    def join(self, request: Request) -> None:
-        """Let a request run that was computed as part of another; without room it waits, and has to be computed."""
-        if len(self.running) < self._most:
-            insort(self.running, request, key=_rank)
-        else:
-            request.sequence.release(self._pool)
-            self.add(request)
+    def join(self, request: Request) -> bool:
+        """Let a request run that was computed as part of another; False: it waits, and what it holds is to be freed."""
+        room = len(self.running) < self._most
+        insort(self.running if room else self.waiting, request, key=_rank)
+        return room
 
     def remove(self, request: Request) -> None:
         """Take out a request that ended and free its blocks; unknown ones are ignored."""
@@ -115,7 +125,7 @@ class Scheduler:
             self._reuse(request)
             count = min(request.remaining, budget)
             if not self._reserve(request, count, plan):
-                request.sequence.release(self._pool)
+                self._drop(request)
                 break
             insort(self.running, self.waiting.pop(0), key=_rank)
             budget -= self._take(request, count, (), plan)
@@ -126,7 +136,7 @@ class Scheduler:
 
     def landed(self, plan: Plan) -> None:
         """A step has been computed and committed: others may begin with what is in its blocks."""
-        if self._reuses:
+        if self._shares:
             for item in plan.items:
                 item.request.sequence.keep(self._pool, self._block_size)
 
@@ -138,10 +148,20 @@ class Scheduler:
 
     def _reuse(self, request: Request) -> None:
         """Begin a request that waits with what others have computed, unless all logits of its prompt are wanted."""
-        if self._reuses and not request.wants_prompt_logprobs():
+        if request.wants_prompt_logprobs():
+            return
+        if self._shares:
             request.sequence.reuse(self._pool, self._block_size)
-            if not request.metrics.generated_tokens:
-                request.metrics.cached_tokens = request.sequence.computed
+        elif self.kept is not None:
+            self.kept.begin(request.sequence)
+        if not request.metrics.generated_tokens:
+            request.metrics.cached_tokens = request.sequence.computed
+
+    def _drop(self, request: Request) -> None:
+        """What a request that has to wait has begun with is of no use."""
+        if self.kept is not None:
+            self.kept.drop(request.sequence)
+        request.sequence.release(self._pool)
 
     def _draft(self, request: Request, count: int, most: int, plan: Plan) -> Sequence[int]:
         """What of a request's draft fits the step behind its next ``count`` tokens; a guess makes nobody leave."""
@@ -173,8 +193,15 @@ class Scheduler:
 
     def _reserve(self, request: Request, count: int, plan: Plan) -> bool:
         sequence = request.sequence
-        try:
-            plan.copies.extend(sequence.reserve(self._pool, self._block_size, sequence.computed + count))
-        except CacheFullError:
-            return False
-        return True
+        while True:
+            try:
+                plan.copies.extend(sequence.reserve(self._pool, self._block_size, sequence.computed + count))
+            except CacheFullError:
+                if not self.forget():
+                    return False
+            else:
+                return True
+
+    def forget(self) -> bool:
+        """Free a block that nobody works with; False: there is none."""
+        return self.kept is not None and self.kept.make_room(self._pool.free + 1)

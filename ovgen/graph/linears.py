@@ -25,6 +25,7 @@ __all__ = [
     "has_codes",
     "identity",
     "only_user",
+    "with_bias",
 ]
 
 MULTIPLYING = frozenset({"MatMul", "CompressedLinear"})
@@ -122,6 +123,16 @@ def identity(output: ov.Output) -> tuple[str, int]:
     return output.get_node().get_name(), output.get_index()
 
 
+def with_bias(matmul: ov.Node, rows: int) -> tuple[ov.Output, NDArray[np.float32] | None]:
+    """What a linear layer of so many outputs gives, and the bias in it; None where none is added."""
+    result = matmul.output(0)
+    user = only_user(result)
+    if user is None or user.get_node().get_type_name() != "Add":
+        return result, None
+    bias = _bias(user.get_node().input_value(1 - user.get_index()), result, rows)
+    return (result, None) if bias is None else (user.get_node().output(0), bias)
+
+
 def _constants(output: ov.Output) -> str | None:
     """Names of the constants of a matrix that is decompressed there; None if that is not what happens."""
     node, names = output.get_node(), []
@@ -181,12 +192,7 @@ def _obstacle(port: ov.Input) -> str | None:
 
 def _linears(node: ov.Node, weight: Compressed, constant: str) -> Iterator[Linear]:
     """The linear layer of a MatMul; several, if it is split into some."""
-    result = node.output(0)
-    user, bias = only_user(result), None
-    if user is not None and user.get_node().get_type_name() == "Add":
-        bias = _bias(user.get_node().input_value(1 - user.get_index()), result, weight.shape[0])
-        if bias is not None:
-            result = user.get_node().output(0)
+    result, bias = with_bias(node, weight.shape[0])
     for part in _parts(Linear(node, weight, bias, constant, 0, result)):
         found = _activation(part.result)
         yield part if found is None else replace(part, activation=found[0], activated=found[1])

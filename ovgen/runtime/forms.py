@@ -13,7 +13,7 @@ import openvino as ov
 
 from ovgen.config import EngineConfig
 from ovgen.errors import ConfigError, DeviceError, KernelError, UnsupportedModelError
-from ovgen.graph.passes import select_rows, to_paged
+from ovgen.graph.passes import ADAPTERS_INPUT, select_rows, to_paged
 from ovgen.runtime.advice import driver_advice
 from ovgen.runtime.device import absence, base_name, device_errors
 from ovgen.runtime.device_list import check_sections, device_properties
@@ -30,7 +30,7 @@ __all__ = ["Attempt", "Form", "Runners", "check_form"]
 Form = Literal["auto", "paged", "stateful", "static", "npuw"]
 """``auto`` is static on an NPU; elsewhere paged, and stateful where that cannot be built."""
 
-_INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx"}
+_INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx", ADAPTERS_INPUT}
 _log = logging.getLogger("ovgen")
 
 

@@ -17,6 +17,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
+from ovgen.graph.passes import ADAPTERS_INPUT
 from ovgen.runtime.device import base_name, compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.runner import PLUGIN, Chunk
 
@@ -228,7 +229,10 @@ def _check(model: ov.Model, windows: Mapping[str, int | None], device: str, long
             "in the npuw form every token sees all before it, and in this model some do not, as in a sliding window: "
             "take form='static', or set max_model_len to no more than the window"
         )
-    if "position_ids" not in {port.get_any_name() for port in model.inputs}:
+    names = {port.get_any_name() for port in model.inputs}
+    if ADAPTERS_INPUT in names:
+        raise UnsupportedModelError("the npuw form has no place for adapters: take form='static'")
+    if "position_ids" not in names:
         raise UnsupportedModelError("the npuw form needs a model with position_ids: take form='static'")
 
 

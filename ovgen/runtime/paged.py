@@ -12,7 +12,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.errors import DeviceError, UnsupportedModelError
-from ovgen.graph.passes import ROWS_INPUT, of_tokens
+from ovgen.graph.passes import ADAPTERS_INPUT, ROWS_INPUT, of_tokens
 from ovgen.runtime.block_memory import on_gpu
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
@@ -133,6 +133,7 @@ class PagedRunner:
         blocks: list[int] = []
         block_begins = [0]
         rows: list[int] = []
+        adapters: list[int] = []
         longest = 0
         for chunk in chunks:
             end = chunk.past + len(chunk.token_ids)
@@ -143,6 +144,7 @@ class PagedRunner:
             blocks += chunk.blocks[: -(-end // self.block_size)]
             block_begins.append(len(blocks))
             rows += range(len(ids) - chunk.rows, len(ids))
+            adapters += [chunk.adapter] * len(chunk.token_ids)
             longest = max(longest, end)
         values = {
             "input_ids": ids,
@@ -152,6 +154,7 @@ class PagedRunner:
             "block_indices": blocks,
             "block_indices_begins": block_begins,
             ROWS_INPUT: rows,
+            ADAPTERS_INPUT: adapters,
         }
         assert self._started - self._finished < self.depth, "more steps than the runner takes"
         lane = self._lanes[self._started % self.depth]

@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from ovgen.graph.passes import ROWS_INPUT
+from ovgen.graph.passes import ADAPTERS_INPUT, ROWS_INPUT
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing, wait_quietly
 from ovgen.runtime.inputs import InputBuffer
 from ovgen.runtime.runner import PLUGIN, Chunk
@@ -81,6 +81,7 @@ class StatefulRunner:
                 "attention_mask": np.ones(end, np.int64),
                 "position_ids": range(chunk.past, end),
                 "beam_idx": [0],
+                ADAPTERS_INPUT: [chunk.adapter],
                 ROWS_INPUT: range(len(chunk.token_ids) - chunk.rows, len(chunk.token_ids)),
             }
             with device_errors(self.device):

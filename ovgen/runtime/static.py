@@ -41,6 +41,7 @@ class _Part:
         token_ids: the new ones.
         rows: logits are wanted for this many of the last tokens.
         first: the first row of the step's logits that they are.
+        adapter: that the sequence goes through.
     """
 
     sequence: int
@@ -49,6 +50,7 @@ class _Part:
     token_ids: Sequence[int]
     rows: int
     first: int
+    adapter: int
 
 
 class StaticRunner:
@@ -215,7 +217,7 @@ class StaticRunner:
             for begin in range(0, len(chunk.token_ids), self._chunk):
                 token_ids = chunk.token_ids[begin : begin + self._chunk]
                 rows = min(len(token_ids), max(0, begin + len(token_ids) - unwanted))
-                part = _Part(chunk.sequence, slot, chunk.past + begin, token_ids, rows, first)
+                part = _Part(chunk.sequence, slot, chunk.past + begin, token_ids, rows, first, chunk.adapter)
                 first += rows
                 tokens, ends = self._tokens(part), begin + len(token_ids) == len(chunk.token_ids)
                 if tokens < self._chunk or (tokens == 1 and ends):
@@ -245,7 +247,7 @@ class StaticRunner:
         shape, parts = self._passes.popleft()
         graph = self._graph(shape, parts[0].slot)
         for part in parts:
-            graph.write(self._index(shape, part), part.token_ids, part.past)
+            graph.write(self._index(shape, part), part.token_ids, part.past, part.adapter)
         with device_errors(self.device):
             graph.request.start_async()
         self._flying = graph, parts

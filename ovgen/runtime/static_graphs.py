@@ -12,7 +12,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.errors import ConfigError
-from ovgen.graph.passes import ROWS_INPUT, StaticShape, mask_name, to_static
+from ovgen.graph.passes import ADAPTERS_INPUT, ROWS_INPUT, StaticShape, mask_name, to_static
 from ovgen.runtime.device import compile_model, device_errors, wait_before_freeing
 
 __all__ = ["StaticGraph", "StaticGraphs", "cache_type"]
@@ -49,6 +49,8 @@ class StaticGraph:
         self.logits: NDArray[np.float32] = self._view("logits")
         self._ids = self._view("input_ids")  # (batch, tokens)
         self._positions = self._view("position_ids") if "position_ids" in names else np.zeros_like(self._ids)
+        self._adapters = self._view(ADAPTERS_INPUT) if ADAPTERS_INPUT in names else np.zeros(shape.batch, np.int32)
+        self._adapters[:] = 0
         self._rows = self._view(ROWS_INPUT)  # (rows,)
         self._rows[:] = np.arange(shape.tokens - shape.rows, shape.tokens)
         self._masks = {window: self._view(mask_name(window)) for window in windows}
@@ -71,13 +73,14 @@ class StaticGraph:
         for name, tensor in zip(self._caches, cache, strict=True):
             self.request.set_tensor(f"past_key_values.{name}", tensor)
 
-    def write(self, index: int, token_ids: Sequence[int], past: int) -> None:
+    def write(self, index: int, token_ids: Sequence[int], past: int, adapter: int = 0) -> None:
         """Prepare the sequence ``index`` of the batch: up to ``tokens`` new tokens after ``past`` cached ones.
 
         Logits are those of the last new tokens, ``rows`` of them (of all, padding included, if ``rows`` is ``tokens``).
         """
         count, size, context = len(token_ids), self.shape.tokens, self.shape.context
         self._ids[index, :count] = token_ids
+        self._adapters[index] = adapter
         self._positions[index] = np.arange(past, past + size)
         self._positions[index, count:] = past  # padding: any position that exists
         if self.shape.rows < size:

@@ -14,6 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.graph.masks import mask_model
+from ovgen.graph.passes import ADAPTERS_INPUT
 from ovgen.graph.private import TransformationError
 
 __all__ = ["attention_windows"]
@@ -69,6 +70,7 @@ class _Masks:
             "attention_mask": np.ones((1, past + new), np.int64),
             "position_ids": np.arange(past, past + new, dtype=np.int64)[None],
             "beam_idx": np.zeros(1, np.int32),
+            ADAPTERS_INPUT: np.zeros(1, np.int32),
         }
         feed = {port.get_any_name(): inputs[port.get_any_name()] for port in self._compiled.inputs}
         self._check_sizes({name: list(value.shape) for name, value in feed.items()})

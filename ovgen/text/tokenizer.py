@@ -67,8 +67,10 @@ class PieceTable:
     def __init__(
         self, spell: Callable[[int], bytes], special_ids: frozenset[int], *, strips_leading_space: bool
     ) -> None:
-        self._spell = spell
-        self._special_ids = special_ids
+        self.spell = spell
+        """The bytes of one token; none for an id beyond the vocabulary."""
+        self.special_ids = special_ids
+        """Special tokens, whose bytes are no part of a text unless they are asked for."""
         self._bytes: dict[int, bytes] = {}  # filled as tokens occur: a whole vocabulary takes 0.1 s to spell
         self.strips_leading_space = strips_leading_space
         """Whether a text that begins with a space loses that one (sentencepiece puts it there)."""
@@ -80,7 +82,7 @@ class PieceTable:
             RequestError: an id is negative.
         """
         known = self._bytes
-        skipped = self._special_ids if skip_special_tokens else ()
+        skipped = self.special_ids if skip_special_tokens else ()
         return b"".join([known[i] if i in known else self._look_up(i) for i in token_ids if i not in skipped])
 
     def text(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
@@ -95,5 +97,5 @@ class PieceTable:
     def _look_up(self, token_id: int) -> bytes:
         if token_id < 0:
             raise RequestError(f"token ids are 0 or more, got {token_id}")
-        piece = self._bytes[token_id] = self._spell(token_id)
+        piece = self._bytes[token_id] = self.spell(token_id)
         return piece

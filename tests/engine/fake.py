@@ -146,6 +146,38 @@ class FakeRunner:
         self.memory[list(blocks)] = data[0].view(np.int64)
 
 
+class KeepingRunner(FakeRunner):
+    """Keeps the cache by sequence, as plugins and the static form do; blocks are numbers only."""
+
+    shares_blocks = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[int, list[int]] = {}  # tokens by sequence
+
+    def _compute(self, chunks: Sequence[Chunk]) -> list[list[int]]:
+        wanted = []
+        for chunk in chunks:
+            rows = self.rows.setdefault(chunk.sequence, [])
+            assert len(rows) == chunk.past, "the sequence was trimmed without telling the runner"
+            rows += chunk.token_ids
+            wanted += [rows[: len(rows) - chunk.rows + 1 + i] for i in range(chunk.rows)]
+        return wanted
+
+    def copy_block(self, source: int, target: int) -> None: ...
+
+    def fork(self, source: int, target: int) -> None:
+        if source in self.rows:
+            self.rows[target] = list(self.rows[source])
+
+    def trim(self, sequence: int, length: int) -> None:
+        if sequence in self.rows:
+            del self.rows[sequence][length:]
+
+    def release(self, sequence: int) -> None:
+        self.rows.pop(sequence, None)
+
+
 class LateRunner(FakeRunner):
     """A device of its own: a thread that takes its time.
 

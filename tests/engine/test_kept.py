@@ -5,10 +5,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from ovgen.engine.block_pool import BlockPool
-from ovgen.engine.kept import Fork, KeptSequences, common_prefix
+from ovgen.engine.kept import KeptSequences, common_prefix
 from ovgen.engine.sequence import KVSequence
 
 SIZE = 4
+
+
+class Kept(KeptSequences):
+    """With a runner that notes what it is told."""
+
+    def __init__(self, pool: BlockPool) -> None:
+        self.copies: list[tuple[int, int, int]] = []
+        self.released: list[int] = []
+        super().__init__(pool, SIZE, lambda *copy: self.copies.append(copy), self.released.append)
 
 
 def computed(pool: BlockPool, tokens: list[int], adapter: int = 0) -> KVSequence:
@@ -27,79 +36,93 @@ def test_common_prefix_counts_equal_tokens(first: list[int], second: list[int]) 
 
 def test_the_next_turn_of_a_chat_takes_the_last_one_over() -> None:
     pool = BlockPool(8)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     turn = computed(pool, list(range(10)))
     blocks = list(turn.blocks)
     kept.keep(turn)
     after = KVSequence(list(range(15)))
-    assert kept.begin(after) is None  # nothing to copy, nothing to cut
+    kept.begin(after)
+    assert kept.copies == [(turn.number, turn.number, 10)]
     assert (after.number, after.blocks, after.computed) == (turn.number, blocks, 10)
     assert len(kept) == 0
 
 
 def test_the_longest_beginning_is_copied_and_its_owner_stays() -> None:
     pool = BlockPool(16)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     short, long = computed(pool, [1, 2, 3, 4, 9, 9]), computed(pool, [1, 2, 3, 4, 5, 9])
     kept.keep(long)
     kept.keep(short)
     new = KVSequence([1, 2, 3, 4, 5, 6, 7])
-    assert kept.begin(new) == Fork(long.number, new.number, 5)
+    kept.begin(new)
+    assert kept.copies == [(long.number, new.number, 5)]
     assert (new.computed, len(new.blocks), pool.used, len(kept)) == (5, 2, 6, 2)
 
 
 def test_the_last_token_is_always_computed() -> None:
     pool = BlockPool(8)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     kept.keep(computed(pool, list(range(8))))
     again = KVSequence(list(range(8)))
-    fork = kept.begin(again)
-    assert fork is not None
-    assert fork.length == again.computed == 7
-
-
-def test_a_running_sequence_is_copied_never_taken_over() -> None:
-    pool = BlockPool(4)
-    kept = KeptSequences(pool, SIZE)
-    running = computed(pool, list(range(8)))
-    new = KVSequence(list(range(12)))
-    assert kept.begin(new, [running]) == Fork(running.number, new.number, 8)
-    assert pool.free == 0
-    assert kept.begin(KVSequence(list(range(12))), [running]) is None
+    kept.begin(again)
+    assert [length for _, _, length in kept.copies] == [7]
+    assert again.computed == 7
 
 
 def test_without_room_for_a_copy_the_kept_one_is_cut() -> None:
     pool = BlockPool(3)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     old = computed(pool, list(range(12)))
     kept.keep(old)
     new = KVSequence([*range(8), 99, 99])
-    assert kept.begin(new) == Fork(old.number, old.number, 8)
+    kept.begin(new)
+    assert kept.copies == [(old.number, old.number, 8)]
     assert (new.number, len(new.blocks), pool.free) == (old.number, 2, 1)
 
 
 def test_short_beginnings_and_other_adapters_are_no_match() -> None:
     pool = BlockPool(8)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     kept.keep(computed(pool, list(range(8)), adapter=1))
-    assert kept.begin(KVSequence(list(range(12)))) is None
-    assert kept.begin(KVSequence([0, 1, 2, 9, 9], adapter=1)) is None
-    assert kept.begin(KVSequence(list(range(12)), adapter=1)) is None
-    assert len(kept) == 0  # taken over by the last
+    kept.begin(KVSequence(list(range(12))))
+    kept.begin(KVSequence([0, 1, 2, 9, 9], adapter=1))
+    assert (len(kept), kept.copies) == (1, [])
+    kept.begin(KVSequence(list(range(12)), adapter=1))
+    assert len(kept.copies) == 1
 
 
 def test_the_longest_unused_goes_first() -> None:
     pool = BlockPool(6)
-    kept = KeptSequences(pool, SIZE)
+    kept = Kept(pool)
     sequences = [computed(pool, [i] * 5) for i in range(2)]
     for sequence in sequences:
         kept.keep(sequence)
     copy = KVSequence([0, 0, 0, 0, 7, 7])
-    assert kept.begin(copy) == Fork(sequences[0].number, copy.number, 4)  # used last now
+    kept.begin(copy)
+    assert kept.copies == [(sequences[0].number, copy.number, 4)]  # used last now
     assert kept.make_room(3)
-    assert kept.forgotten == [sequences[1].number]
+    assert kept.released == [sequences[1].number]
     assert not kept.make_room(6)
-    assert kept.forgotten == [sequences[1].number, sequences[0].number]
+    assert kept.released == [sequences[1].number, sequences[0].number]
+
+
+def test_a_request_that_ends_twice_is_kept_once_and_keeps_its_tokens() -> None:
+    pool = BlockPool(8)
+    kept = Kept(pool)
+    ended = computed(pool, list(range(8)))
+    ended.tokens.append(8)  # sampled, not computed
+    kept.keep(ended)
+    kept.keep(ended)
+    assert (len(kept), kept.released, pool.used) == (1, [], 2)
+    assert ended.tokens == list(range(9))
+
+
+def test_what_fills_no_block_is_not_kept() -> None:
+    pool = BlockPool(8)
+    kept = Kept(pool)
+    short = computed(pool, [1, 2, 3])
+    kept.keep(short)
+    assert (len(kept), kept.released, pool.used) == (0, [short.number], 0)
 
 
 class Requests(RuleBasedStateMachine):
@@ -108,21 +131,17 @@ class Requests(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = BlockPool(12)
-        self.kept = KeptSequences(self.pool, SIZE)
-        self.running: list[KVSequence] = []
         self.rows: dict[int, list[int]] = {}
+        self.kept = KeptSequences(self.pool, SIZE, self.copy, self.rows.__delitem__)
+        self.running: list[KVSequence] = []
 
-    def release(self) -> None:
-        for number in self.kept.forgotten:
-            del self.rows[number]
-        self.kept.forgotten.clear()
+    def copy(self, source: int, target: int, length: int) -> None:
+        self.rows[target] = self.rows[source][:length]
 
     @rule(tokens=st.lists(st.integers(0, 1), min_size=1, max_size=24), adapter=st.integers(0, 1))
     def begin(self, tokens: list[int], adapter: int) -> None:
         sequence = KVSequence([adapter + 5, *tokens], adapter=adapter)
-        fork = self.kept.begin(sequence, self.running)
-        if fork is not None:
-            self.rows[fork.target] = self.rows[fork.source][: fork.length]
+        self.kept.begin(sequence)
         assert sequence.computed < len(sequence.tokens)
         need = -(-len(sequence.tokens) // SIZE) - len(sequence.blocks)
         self.rows.setdefault(sequence.number, [])
@@ -133,9 +152,7 @@ class Requests(RuleBasedStateMachine):
             self.rows[sequence.number] = list(sequence.tokens)
             self.running.append(sequence)
         else:
-            sequence.release(self.pool)
-            del self.rows[sequence.number]
-        self.release()
+            self.kept.drop(sequence)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), keep=st.booleans())
@@ -144,14 +161,11 @@ class Requests(RuleBasedStateMachine):
         if keep:
             self.kept.keep(sequence)
         else:  # preempted
-            sequence.release(self.pool)
-            del self.rows[sequence.number]
-        self.release()
+            self.kept.drop(sequence)
 
     @rule(blocks=st.integers(0, 12))
     def need(self, blocks: int) -> None:
         assert self.kept.make_room(blocks) == (self.pool.free >= blocks)
-        self.release()
 
     @invariant()
     def every_block_has_one_owner(self) -> None:

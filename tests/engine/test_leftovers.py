@@ -74,8 +74,8 @@ def test_an_interrupt_does_not_leave_the_lock_held() -> None:
         for trial in range(200):
             lock = threading.RLock()
             left: Leftovers[int] = Leftovers(lock, lambda item: None)
-            signal.setitimer(signal.ITIMER_REAL, 1e-4 + trial * 1e-6)
             try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-4 + trial * 1e-6)
                 while True:
                     left.leave(1)
             except KeyboardInterrupt:

@@ -358,13 +358,3 @@ def test_prefixes_are_computed_again_on_request_and_for_the_logprobs_of_a_prompt
     finish(engine, request)
     assert request.metrics.cached_tokens == 0
     assert len(request.prompt_logprobs) == 30
-
-
-def test_a_runner_that_keeps_its_cache_itself_is_given_no_prefixes() -> None:
-    engine = make_engine()
-    engine.runner.shares_blocks = False
-    engine._use(engine.runner)
-    finish(engine, submit(engine, list(range(30))))
-    request = submit(engine, list(range(30)))
-    finish(engine, request)
-    assert request.metrics.cached_tokens == 0

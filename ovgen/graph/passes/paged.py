@@ -8,6 +8,7 @@ import openvino as ov
 
 from ovgen.graph.attention import attentions
 from ovgen.graph.linears import MULTIPLYING
+from ovgen.graph.passes.lora import ADAPTERS_INPUT
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 from ovgen.graph.private import TransformationError, has_slopes, set_window, to_paged_attention
 
@@ -47,10 +48,11 @@ def of_tokens(form: ov.Model, count: int) -> ov.Model:
     step, which takes the CPU plugin longer than many a small layer.
     """
     copy = form.clone()
-    tokens = ("input_ids", "position_ids", ROWS_INPUT)
+    tokens = {"input_ids", "position_ids", ROWS_INPUT, ADAPTERS_INPUT}
+    names = {port.get_any_name() for port in copy.inputs}
     copy.reshape(
         {
-            **{name: [count] for name in tokens},
+            **{name: [count] for name in tokens & names},
             "past_lens": [1],
             "subsequence_begins": [2],
             "block_indices_begins": [2],

@@ -15,6 +15,7 @@ import openvino.opset15 as op
 from ovgen.errors import UnsupportedModelError
 from ovgen.graph.attention import Attention, attentions
 from ovgen.graph.blocks import f32, i64
+from ovgen.graph.passes.lora import ADAPTERS_INPUT
 from ovgen.graph.passes.rows import ROWS_INPUT, select_rows
 
 __all__ = ["StaticShape", "mask_name", "to_static"]
@@ -49,6 +50,7 @@ def to_static(model: ov.Model, windows: Mapping[str, int | None], shape: StaticS
 
     * ``input_ids``, ``position_ids`` ``(b, t)`` int64;
     * ``logit_rows`` ``(r,)`` int32, the tokens that get logits;
+    * ``adapters`` ``(b,)`` int32, if the model has adapters;
     * ``mask`` and ``mask.window_N`` ``(b, 1, t, c + t)`` float32, added to the scores: the cache's columns come first,
       then those of the new tokens;
     * ``past_key_values.N.key`` and ``.value`` ``(b, kv_heads, c, d)`` of ``cache_type``. What the mask hides there may
@@ -129,6 +131,7 @@ def _fix_inputs(model: ov.Model, shape: StaticShape) -> None:
         "position_ids": tokens,
         "attention_mask": [shape.batch, shape.context + shape.tokens],
         "beam_idx": [shape.batch],
+        ADAPTERS_INPUT: [shape.batch],
     }
     names = {port.get_any_name() for port in model.inputs}
     model.reshape({name: size for name, size in sizes.items() if name in names})
@@ -173,7 +176,8 @@ def _attend(
 
 
 def _finished(form: ov.Model, rows: list[ov.Node], inputs: list[ov.Node], shape: StaticShape) -> ov.Model:
-    tokens = [node for node in form.get_parameters() if node.output(0).get_names() & {"input_ids", "position_ids"}]
+    kept = {"input_ids", "position_ids", ADAPTERS_INPUT}
+    tokens = [node for node in form.get_parameters() if node.output(0).get_names() & kept]
     try:
         static = ov.Model(form.get_results() + rows, tokens + inputs, form.get_friendly_name())
     except RuntimeError as error:  # it lacks attention_mask or beam_idx
