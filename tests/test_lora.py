@@ -214,3 +214,26 @@ def test_the_command_line_names_adapters(pairs: list[str], capsys: pytest.Captur
     assert f"--lora takes NAME=PATH, each name once, got {' and '.join(pairs)}" in capsys.readouterr().err.replace(
         "'", ""
     )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_request_chooses(form: str, tmp_path: Path) -> None:
+    """Texts are those of merged models, also where a request begins with what another adapter has computed."""
+    folders = {name: written(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))}
+    llm = ovgen.LLM(ovgen.bundled_model(), form=form, adapters=folders, device_config=F32, batch_slots=3)  # type: ignore[arg-type]
+    prompt, names = [300 + i for i in range(40)], ("a", "b", None)
+    params = [ovgen.SamplingParams(adapter=name, max_new_tokens=12, ignore_eos=True) for name in names]
+    rounds = [[out.token_ids for out in llm.generate([prompt] * 3, params)] for _ in range(2)]
+    expected = []
+    for name in names:
+        folder = ovgen.bundled_model()
+        if name is not None:
+            folder = tmp_path / f"merged-{name}"
+            convert(ovgen.bundled_model(), folder, adapter=folders[name])
+        alone = ovgen.LLM(folder, device_config=F32)
+        expected.append(alone.generate(prompt, max_new_tokens=12, ignore_eos=True, temperature=0).token_ids)
+    assert rounds == [expected, expected]
+    assert len(set(expected)) == 3
+    assert llm.metrics.hit_rate  # in the second round
+    with pytest.raises(RequestError, match=r"'c'.*a, b"):
+        llm.generate(prompt, adapter="c")
