@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,9 +32,9 @@ class Slots:
         self._lengths: dict[int, int] = {}  # by sequence: how many of its rows are filled
 
     @property
-    def occupied(self) -> bool:
-        """Whether a sequence is in a slot."""
-        return bool(self._resident)
+    def resident(self) -> Set[int]:
+        """The sequences that are in slots."""
+        return self._resident.keys()
 
     @property
     def nbytes(self) -> int:
@@ -59,13 +59,17 @@ class Slots:
         free = set(range(self._count)) - set(self._resident.values())
         if not free:
             leaving = next(number for number in self._resident if number not in beside)
-            self._aside[leaving] = self.read(leaving)
-            self._clear(leaving, 0)
-            free.add(self._resident.pop(leaving))
+            free.add(self.put_aside(leaving))
         slot = self._resident[sequence] = min(free)
         for array, rows in zip(self.arrays, self._aside.pop(sequence, ()), strict=False):
             array[slot, :, :past] = rows[:, :past]
         return slot
+
+    def put_aside(self, sequence: int) -> int:
+        """Keep the rows of a sequence elsewhere; the slot that is free then."""
+        self._aside[sequence] = self.read(sequence)
+        self._clear(sequence, 0)
+        return self._resident.pop(sequence)
 
     def append(self, sequence: int, rows: Rows, count: int) -> None:
         """Write the first ``count`` new rows behind those of a sequence, unless it has been released meanwhile."""

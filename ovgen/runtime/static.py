@@ -9,7 +9,7 @@ a sequence that finds no slot is kept aside, as rows, until it is its turn.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +136,8 @@ class StaticRunner:
     def start(self, chunks: Sequence[Chunk]) -> None:
         """Cut the step into passes and start the first."""
         self._forget_passes()
-        self._fit(max(chunk.past + len(chunk.token_ids) for chunk in chunks))
+        working = {chunk.sequence for chunk in chunks}
+        self._fit(max(chunk.past + len(chunk.token_ids) for chunk in chunks), working)
         self._rows = sum(chunk.rows for chunk in chunks)
         if self._rows > len(self._logits):
             self._logits = np.empty((self._rows, self.vocab_size), np.float32)
@@ -190,11 +191,14 @@ class StaticRunner:
             rows = tokens
         return StaticShape(1 if sequences == 1 else self._batch, tokens, self._context, max(rows, 1))
 
-    def _fit(self, length: int) -> None:
-        """Let the cache hold ``length`` tokens; an empty one may become shorter."""
+    def _fit(self, length: int, working: Collection[int] = ()) -> None:
+        """Let the cache hold ``length`` tokens; it may become shorter where none of those at work is in it."""
         context = next(context for context in self._contexts if context >= length)
-        if context == self._context or (context < self._context and self._cache.occupied):
+        if context == self._context or (context < self._context and not self._cache.resident.isdisjoint(working)):
             return
+        if context < self._context:
+            for sequence in list(self._cache.resident):
+                self._cache.put_aside(sequence)
         with device_errors(self.device):
             tensors = self._graphs[StaticShape(self._batch, 1, context, 1)].own_cache()
         self._cache.move([tensor.data for tensor in tensors])

@@ -113,13 +113,13 @@ def test_a_released_sequence_leaves_slot_and_rows(slots: Slots) -> None:
     slots.release(0)  # aside
     slots.release(1)
     slots.release(99)
-    assert slots.occupied
+    assert slots.resident
     slots.append(1, rows(7, 1), 1)  # what was in the air is dropped
     assert compute(slots, 0, 0, 1, 5) == 1  # anew, in the slot of 1
     assert content(slots, 0) == [5]
     slots.release(0)
     slots.release(2)
-    assert not slots.occupied
+    assert not slots.resident
 
 
 def test_releasing_frees_what_is_aside(slots: Slots) -> None:

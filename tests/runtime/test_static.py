@@ -228,6 +228,15 @@ def test_graphs_of_contexts_that_are_not_in_use_are_freed(tiny_llama: Path) -> N
     assert {shape.context for shape in s.runner._graphs._made} == {16, 100}
 
 
+def test_a_sequence_that_is_not_at_work_makes_no_step_longer(tiny_llama: Path) -> None:
+    s = Sequences(tiny_llama)
+    contexts = []
+    for number, count in ((0, 60), (1, 5), (1, 1), (0, 2), (1, 1)):
+        s.step((number, count, 1))  # which compares the logits
+        contexts.append(s.runner._context)
+    assert contexts == [64, 16, 16, 64, 64]  # 1 is at work, and in the cache, when the last step begins
+
+
 def test_short_ends_of_prompts_share_a_pass_only_where_there_is_a_graph(tiny_llama: Path) -> None:
     s = Sequences(tiny_llama, chunk=16)
 
