@@ -154,3 +154,37 @@ def test_an_event_loop_that_is_closed_leaves_nothing_behind(storyteller: ovgen.L
     asyncio.run(idle(storyteller))
     del stream
     gc.collect()
+
+
+def test_several_texts_and_searches_come_as_they_do_without_asyncio(
+    storyteller: ovgen.LLM, engine: ovgen.AsyncEngine
+) -> None:
+    drawn: dict[str, Any] = {**GREEDY, "n": 3, "temperature": 1.0, "seed": 4}
+
+    async def all_of_them() -> tuple[ovgen.GenerationOutput, ovgen.GenerationOutput, set[int]]:
+        streamed = {piece.index async for piece in engine.stream(PROMPTS[0], **drawn)}
+        searched, several = await asyncio.gather(
+            engine.generate(PROMPTS[1], num_beams=3, n=2, max_new_tokens=10), engine.generate(PROMPTS[0], **drawn)
+        )
+        await idle(storyteller)
+        return searched, several, streamed
+
+    searched, several, streamed = asyncio.run(all_of_them())
+    assert streamed == {0, 1, 2}
+    texts = [out.text for out in storyteller.generate(PROMPTS[0], **drawn).outputs]
+    assert [out.text for out in several.outputs] == texts
+    assert len(searched.outputs) == 2
+    assert (searched.score or 0) >= (searched.others[0].score or 0)
+
+
+def test_leaving_the_loop_ends_all_texts(storyteller: ovgen.LLM, engine: ovgen.AsyncEngine) -> None:
+    async def leave() -> None:
+        async with contextlib.aclosing(engine.stream(PROMPTS[0], **{**LONG, "n": 3, "temperature": 1.0})) as pieces:
+            seen = 0
+            async for _ in pieces:
+                seen += 1
+                if seen == 10:
+                    break
+        await idle(storyteller)
+
+    asyncio.run(leave())

@@ -48,8 +48,8 @@ class Beams:
             GenerationError: nothing can be chosen.
         """
         self._noted[request] = self._search.candidates(row, request.sampler)
-        if len(self._noted) < len(self._live):
-            return []
+        if len(self._noted) < len(self._live) or any(beam.remaining for beam in self._live):
+            return []  # one that gave way after it was noted is computed, and noted, again
         successors = self._search.step([self._noted.pop(beam) for beam in self._live])
         heads: list[_Head] = []
         for number, token_id in successors:

@@ -247,7 +247,8 @@ class Loop:
         running = self.scheduler.running
         if not self._guesses and not any(request.guesses for request in running):
             return
-        ready = [r for r in running if r.remaining == 1 and r.beams is None and r not in flying]
+        # Where other texts or beams begin, they would begin with the guesses, too.
+        ready = [r for r in running if r.remaining == 1 and not r.twins and r not in flying]
         for request in ready:
             request.draft = request.sampler.forced()
         self._drafts.propose(ready)

@@ -63,8 +63,9 @@ class Results:
                     ended = request.beams.note(request, logits[end - 1], cache, self._scheduler)
                     self._unemitted.update(dict.fromkeys(ended))
                 else:
-                    self._begin_twins(request, logits[end - 1], cache)
-                    self._append(request, logits[end - 1 - len(item.draft) : end], item.draft, cache)
+                    rows = logits[end - 1 - len(item.draft) : end]
+                    self._begin_twins(request, rows[0], cache)
+                    self._append(request, rows, item.draft, cache)
             except GenerationError as error:
                 request.fail(error)
         return served

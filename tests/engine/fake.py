@@ -155,11 +155,16 @@ class KeepingRunner(FakeRunner):
         super().__init__()
         self.rows: dict[int, list[int]] = {}  # tokens by sequence
 
-    def _compute(self, chunks: Sequence[Chunk]) -> list[list[int]]:
-        wanted = []
+    def _begin(self, number: int, chunks: Sequence[Chunk]) -> Callable[[], list[list[int]]]:
         for chunk in chunks:
             rows = self.rows.setdefault(chunk.sequence, [])
             assert len(rows) == chunk.past, "the sequence was trimmed without telling the runner"
+        return super()._begin(number, chunks)
+
+    def _compute(self, chunks: Sequence[Chunk]) -> list[list[int]]:
+        wanted = []
+        for chunk in chunks:
+            rows = self.rows.get(chunk.sequence, [])  # one that has been released meanwhile is dropped
             rows += chunk.token_ids
             wanted += [rows[: len(rows) - chunk.rows + 1 + i] for i in range(chunk.rows)]
         return wanted

@@ -36,7 +36,7 @@ def assert_only_kept(engine: Engine) -> None:
     assert kept is not None
     assert isinstance(engine.runner, KeepingRunner)
     assert set(engine.runner.rows) == {sequence.number for sequence in kept._kept}
-    assert engine.pool.used == sum(len(sequence.blocks) for sequence in kept._kept)
+    assert engine.pool.used == len({block for sequence in kept._kept for block in sequence.blocks})
     kept.clear()
     assert engine.pool.used == 0
     assert not engine.runner.rows
