@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
@@ -38,7 +39,7 @@ class AsyncEngine:
     def stream(
         self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any
     ) -> AsyncGenerator[Piece, None]:
-        """Generate piece by piece, as `LLM.stream` does.
+        """Generate piece by piece, as `LLM.stream` does; what is wrong is raised where the first piece is asked for.
 
         Leaving the loop over the pieces, or cancelling the task, ends the request and frees its cache.
 
@@ -48,12 +49,26 @@ class AsyncEngine:
             GenerationError: the model's logits could not be sampled from.
             DeviceError: the device failed.
         """
-        return self._pieces(Group(self._llm.engine, self._llm.request(prompt, params, **sampling)))
+        return self._stream(prompt, params, sampling)
 
     async def generate(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> GenerationOutput:
         """Generate to the end; it raises what `stream` does. ``asyncio.gather`` of several computes them together."""
-        group = Group(self._llm.engine, self._llm.request(prompt, params, **sampling))
+        group = await self._group(prompt, params, sampling)
         return group.output([piece async for piece in self._pieces(group)])
+
+    async def _stream(
+        self, prompt: Prompt, params: SamplingParams | None, sampling: dict[str, Any]
+    ) -> AsyncGenerator[Piece, None]:
+        group = await self._group(prompt, params, sampling)
+        group.check_stream()
+        async with contextlib.aclosing(self._pieces(group)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _group(self, prompt: Prompt, params: SamplingParams | None, sampling: dict[str, Any]) -> Group:
+        """Prepare a request in a thread: long prompts, and vocabularies for a grammar, take their time."""
+        request = await asyncio.to_thread(self._llm.request, prompt, params, **sampling)
+        return Group(self._llm.engine, request)
 
     async def _pieces(self, group: Group) -> AsyncGenerator[Piece, None]:
         pieces: asyncio.Queue[Piece | BaseException | None] = asyncio.Queue()  # None: that was all

@@ -233,10 +233,9 @@ class LLM:
 
         Closing the iterator, or leaving its loop, ends the request and frees its cache.
         """
-        request = self.request(prompt, params, **sampling)
-        if request.params.num_beams > 1:
-            raise RequestError("beam search has its texts at the end, and not piece by piece: use generate")
-        return _stream(Group(self.engine, request))
+        group = Group(self.engine, self.request(prompt, params, **sampling))
+        group.check_stream()
+        return _stream(group)
 
     def request(self, prompt: Prompt, params: SamplingParams | None = None, **sampling: Any) -> Request:
         """What `generate` would do, checked and not begun: for `Engine.submit`. It raises what `generate` does."""
@@ -299,11 +298,23 @@ class LLM:
             if params is None and sampling.get("num_beams", 1) != 1:  # which draws nothing, whatever the model prefers
                 sampling = {"temperature": 0.0, **sampling}
             chosen = override(params or self.default_params, sampling)
-            _report_ignored(chosen, sampling if params is None else fields_set(chosen))
+            self._report_ignored(chosen, sampling if params is None else fields_set(chosen))
             return [chosen] * count
         if len(params) != count:
             raise RequestError(f"{len(params)} params were given for {count} prompts: give one for all, or one each")
         return [override(each, sampling) for each in params]
+
+    def _report_ignored(self, params: SamplingParams, asked: Iterable[str]) -> None:
+        without_effect = {
+            "temperature is 0 (greedy)": ("top_k", "top_p", "min_p", "typical_p") if params.greedy else (),
+            "num_beams is 1": ("length_penalty", "early_stopping") if params.num_beams == 1 else (),
+            "prompt_lookup_num_tokens is 0": () if params.prompt_lookup_num_tokens else ("max_matching_ngram_size",),
+            "there is no draft model": () if self.engine.has_draft_model else ("num_assistant_tokens",),
+        }
+        for why, names in without_effect.items():
+            ignored = [name for name in names if name in asked]
+            if ignored:
+                _log.warning("%s: no effect, since %s", ", ".join(ignored), why)
 
     def _generate(
         self, prompts: Sequence[Prompt], params: Sequence[SamplingParams], progress: bool
@@ -348,12 +359,6 @@ def _report_longrope(chosen: Mapping[int, bool], length: int) -> None:
             _log.info(why, length, original, original)
         else:
             _log.info("longrope: short factors, since the context of %d does not exceed %d", length, original)
-
-
-def _report_ignored(params: SamplingParams, asked: Iterable[str]) -> None:
-    ignored = [name for name in ("top_k", "top_p", "min_p", "typical_p") if name in asked]
-    if params.greedy and ignored:
-        _log.warning("%s: no effect, since temperature is 0 (greedy)", ", ".join(ignored))
 
 
 def _bar(groups: list[Group]) -> Iterable[Group]:

@@ -68,7 +68,7 @@ class EngineMetrics:
     Attributes:
         steps: inferences for requests.
         requests: that have ended with any tokens, each text of a prompt for itself.
-        prompt_tokens: of their prompts.
+        prompt_tokens: of their prompts, each counted once.
         cached_tokens: those of the prompts that lay in the cache already.
         generated_tokens: that they sampled.
         drafted_tokens: guesses that were computed along with what was known.
@@ -85,11 +85,12 @@ class EngineMetrics:
     accepted_tokens: int = 0
     preemptions: int = 0
 
-    def add(self, request: RequestMetrics) -> None:
-        """Count a request that has ended."""
+    def add(self, request: RequestMetrics, *, first: bool) -> None:
+        """Count a request that has ended; the prompt of several texts is counted with the ``first``."""
         self.requests += 1
-        self.prompt_tokens += request.prompt_tokens
-        self.cached_tokens += request.cached_tokens
+        if first:
+            self.prompt_tokens += request.prompt_tokens
+            self.cached_tokens += request.cached_tokens
         self.generated_tokens += request.generated_tokens
         self.drafted_tokens += request.drafted_tokens
         self.accepted_tokens += request.accepted_tokens

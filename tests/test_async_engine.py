@@ -105,9 +105,12 @@ def test_the_event_loop_does_not_wait_for_a_step(storyteller: ovgen.LLM, engine:
     assert asyncio.run(asyncio.wait_for(go_on(), 60)) == 20
 
 
-def test_what_is_wrong_with_a_request_is_raised_at_once(engine: ovgen.AsyncEngine) -> None:
+def test_what_is_wrong_with_a_request_is_raised_before_anything_is_computed(engine: ovgen.AsyncEngine) -> None:
+    async def first() -> ovgen.Piece:
+        return await anext(engine.stream(PROMPTS[0], temprature=1))
+
     with pytest.raises(ovgen.ConfigError, match="did you mean 'temperature'"):
-        engine.stream(PROMPTS[0], temprature=1)
+        asyncio.run(first())
     with pytest.raises(ovgen.RequestError, match="empty"):
         asyncio.run(engine.generate([]))
 
@@ -175,6 +178,32 @@ def test_several_texts_and_searches_come_as_they_do_without_asyncio(
     assert [out.text for out in several.outputs] == texts
     assert len(searched.outputs) == 2
     assert (searched.score or 0) >= (searched.others[0].score or 0)
+
+
+def test_the_event_loop_goes_on_while_a_request_is_made(
+    storyteller: ovgen.LLM, engine: ovgen.AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, going = storyteller.request, threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        assert going.wait(60), "the event loop stands still"
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(storyteller, "request", slow)
+
+    async def both() -> ovgen.GenerationOutput:
+        asyncio.get_running_loop().call_later(0.01, going.set)
+        return await engine.generate(PROMPTS[0], **GREEDY)
+
+    assert len(asyncio.run(both()).token_ids) == 20
+
+
+def test_what_is_chosen_at_the_end_is_not_streamed(engine: ovgen.AsyncEngine) -> None:
+    async def first() -> ovgen.Piece:
+        return await anext(engine.stream(PROMPTS[0], num_beams=2))
+
+    with pytest.raises(ovgen.RequestError, match="num_beams: texts are chosen at the end"):
+        asyncio.run(first())
 
 
 def test_leaving_the_loop_ends_all_texts(storyteller: ovgen.LLM, engine: ovgen.AsyncEngine) -> None:

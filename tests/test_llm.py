@@ -262,6 +262,20 @@ def test_options_without_effect_are_reported(storyteller: ovgen.LLM, caplog: pyt
     with caplog.at_level(logging.WARNING, "ovgen"):
         storyteller.generate(PROMPTS[0], ovgen.SamplingParams(top_p=0.5), max_new_tokens=1)
     assert "top_p: no effect, since temperature is 0" in caplog.text
+    caplog.clear()
+    options: dict[str, Any] = {"length_penalty": 2.0, "max_matching_ngram_size": 2, "num_assistant_tokens": 3}
+    storyteller.generate("Once", max_new_tokens=1, temperature=1.0, top_p=0.9, **options)
+    assert [record.getMessage() for record in caplog.records] == [
+        "length_penalty: no effect, since num_beams is 1",
+        "max_matching_ngram_size: no effect, since prompt_lookup_num_tokens is 0",
+        "num_assistant_tokens: no effect, since there is no draft model",
+    ]
+
+
+@pytest.mark.parametrize("option", [{"num_beams": 2}, {"best_of": 2, "temperature": 1.0}])
+def test_what_is_chosen_at_the_end_is_not_streamed(storyteller: ovgen.LLM, option: dict[str, Any]) -> None:
+    with pytest.raises(ovgen.RequestError, match=f"{next(iter(option))}: texts are chosen at the end"):
+        storyteller.stream("Once", **option)
 
 
 @pytest.mark.parametrize(

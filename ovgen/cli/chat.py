@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options
+from ovgen.cli.options import add_model_options, add_sampling_options, asks_several, load_model, sampling_options
 from ovgen.errors import OvgenError
 
 if TYPE_CHECKING:
@@ -74,10 +74,14 @@ def _answer(llm: LLM, messages: list[dict[str, str]], sampling: dict[str, Any]) 
     """Stream an answer; what was said until Ctrl-C stays part of the conversation."""
     text = ""
     try:
-        with contextlib.closing(llm.stream_chat(messages, **sampling)) as stream:
-            for piece in stream:
-                print(piece.text, end="", flush=True)
-                text += piece.text
+        if asks_several(sampling):  # the first of them, which is the best if they were compared
+            text = llm.chat(messages, **sampling).text
+            print(text, end="")
+        else:
+            with contextlib.closing(llm.stream_chat(messages, **sampling)) as stream:
+                for piece in stream:
+                    print(piece.text, end="", flush=True)
+                    text += piece.text
     except KeyboardInterrupt:
         print(" [stopped]", end="")
     print(flush=True)

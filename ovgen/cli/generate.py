@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ovgen.cli.options import add_model_options, add_sampling_options, load_model, sampling_options, to_json
+from ovgen.cli.options import (
+    add_model_options,
+    add_sampling_options,
+    asks_several,
+    load_model,
+    sampling_options,
+    to_json,
+)
 from ovgen.errors import RequestError
 from ovgen.outputs import GenerationOutput, Piece
 
@@ -38,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
     sampling = sampling_options(options)
     prompts = _prompts(options)
     llm = load_model(options)
-    several = sampling.get("n", 1) > 1 or sampling.get("num_beams", 1) > 1
-    if len(prompts) == 1 and not options.json and not several:
+    if len(prompts) == 1 and not options.json and not asks_several(sampling):
         _stream(llm, prompts[0], sampling)
         return 0
     outputs = llm.generate(prompts, progress=sys.stderr.isatty(), **sampling)

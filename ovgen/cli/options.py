@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -25,6 +25,7 @@ __all__ = [
     "add_compression_options",
     "add_model_options",
     "add_sampling_options",
+    "asks_several",
     "compression",
     "load_model",
     "parse_properties",
@@ -226,6 +227,11 @@ def _read(file: str | None) -> str | None:
         return None if file is None else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"cannot read {file}: {error}") from error
+
+
+def asks_several(sampling: Mapping[str, Any]) -> bool:
+    """Whether several texts of a prompt are asked for, or compared, which do not come piece by piece."""
+    return any((sampling.get(name) or 1) > 1 for name in ("n", "best_of", "num_beams"))
 
 
 def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | type[EngineConfig]) -> None:

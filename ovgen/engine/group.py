@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ovgen.engine.engine import Engine
 from ovgen.engine.request import Request
+from ovgen.errors import RequestError
 from ovgen.outputs import GenerationOutput, Piece
 
 __all__ = ["Group"]
@@ -23,6 +24,17 @@ class Group:
     def __init__(self, engine: Engine, request: Request) -> None:
         self._engine = engine
         self._requests = (request, *request.twins)
+
+    def check_stream(self) -> None:
+        """Refuse to give pieces of texts that are only chosen at the end.
+
+        Raises:
+            RequestError: it is a beam search, or the best of several texts is wanted.
+        """
+        params = self._requests[0].params
+        if params.num_beams > 1 or (params.best_of or 0) > params.n:
+            option = "num_beams" if params.num_beams > 1 else "best_of"
+            raise RequestError(f"{option}: texts are chosen at the end, and do not come piece by piece: use generate")
 
     @property
     def done(self) -> bool:

@@ -62,7 +62,7 @@ class Loop:
         self._busy = False  # a step is being taken: its logits are still in use
         self._unemitted: dict[Request, None] = {}  # in order; they have sampled tokens that are not text yet
         self._drafts = Drafts(draft_model)
-        self._guesses = draft_model is not None
+        self.has_draft_model = draft_model is not None
         self._results = Results(self._sampler, self.scheduler, self._drafts, self._unemitted)
         self._use(runner)
 
@@ -245,7 +245,7 @@ class Loop:
     def _propose(self, flying: Collection[Request]) -> None:
         """Let those that are to get a token have a draft, where anybody can have one."""
         running = self.scheduler.running
-        if not self._guesses and not any(request.guesses for request in running):
+        if not self.has_draft_model and not any(request.guesses for request in running):
             return
         # Where other texts or beams begin, they would begin with the guesses, too.
         ready = [r for r in running if r.remaining == 1 and not r.twins and r not in flying]
@@ -320,7 +320,7 @@ class Loop:
         self.scheduler.remove(request)
         self._drafts.forget(request)
         if request.metrics.generated_tokens and not request.counted:
-            self.metrics.add(request.metrics)
+            self.metrics.add(request.metrics, first=request.index == 0)
             request.counted = True
 
     def _recover(self) -> None:

@@ -68,6 +68,16 @@ def test_generate_prints_all_texts_of_a_prompt(capsys: pytest.CaptureFixture[str
     assert out == "".join(f"The bear{text}\n\n" for text in texts)
 
 
+@pytest.mark.parametrize("options", [("--best-of", "3", "--temperature", "1"), ("--num-beams", "2")])
+def test_texts_that_are_compared_are_printed_at_the_end(
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    arguments = ("generate", "--seed", "4", "--max-new-tokens", "6", "The bear", *options)
+    record = json.loads(run(capsys, *arguments, "--json")[1])
+    assert record["others"] == []
+    assert run(capsys, *arguments)[1] == f"The bear{record['text']}\n\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

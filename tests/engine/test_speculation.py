@@ -37,7 +37,7 @@ def draft_with(engine: Engine, guess: Guess) -> None:
         for request in requests:
             request.draft = guess(request.sequence.tokens)
 
-    engine._guesses = True
+    engine.has_draft_model = True
     engine._drafts.propose = propose  # type: ignore[method-assign]
 
 
