@@ -114,7 +114,6 @@ class LLM:
         self.tokenizer = source.tokenizer
         self.default_params = source.params
         self._source = replace(source, checkpoint=None)  # the graph has the weights
-        self._prompts = Prompts(self._source, self.adapters)
         self._length = length = _length(source, engine_config)
         self._longrope = settle_longrope(model, length)
         _report_longrope(self._longrope, length)
@@ -130,6 +129,7 @@ class LLM:
             partial(try_in_child, source.path, engine_config) if probe else None,
         )
         runner = self._runners.make()
+        self._prompts = Prompts(self._source, self.adapters, runner.vocab_size)
         draft = None
         if draft_model is not None:
             draft = load_draft(draft_model, source, runner.vocab_size, devices, config, engine_config, length)

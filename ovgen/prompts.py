@@ -32,14 +32,15 @@ class Prompts:
     Args:
         source: has the tokenizer and the chat template, if there are any.
         adapters: that requests can choose.
+        vocab_size: how many logits the model gives.
     """
 
-    def __init__(self, source: Source, adapters: Adapters) -> None:
+    def __init__(self, source: Source, adapters: Adapters, vocab_size: int) -> None:
         self._adapters = adapters
         self._path = source.path
         self._tokenizer = source.tokenizer
         self._template = source.chat_template
-        self._constraints: Constraints | None = None  # made when first asked for
+        self._constraints = Constraints(source.tokenizer, vocab_size, source.eos_token_ids)
 
     def request(self, engine: Engine, prompt: Prompt, params: SamplingParams) -> Request:
         """A request, checked and ready to be submitted.
@@ -49,7 +50,7 @@ class Prompts:
         """
         ids = self._encode(prompt, params)
         ids = engine.checked(ids)
-        constraint = self._constraint(engine, params)
+        constraint = self._constraint(params)
         adapter = self._adapters.number(params.adapter)
         request = engine.prepare(ids, params, self._text(ids, params), self._bad_words(params), constraint)
         for each in (request, *request.twins):
@@ -78,22 +79,21 @@ class Prompts:
             return self._tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)
         return prompt
 
-    def _constraint(self, engine: Engine, params: SamplingParams) -> Constraint | None:
+    def _constraint(self, params: SamplingParams) -> Constraint | None:
         """``structured_outputs`` at work."""
         if params.structured_outputs is None:
             return None
-        if self._constraints is None:
-            self._constraints = Constraints(self._tokenizer, engine.runner.vocab_size, engine.eos_token_ids)
         return self._constraints.constraint(params.structured_outputs, ignore_eos=params.ignore_eos)
 
     def _text(self, prompt: Sequence[int], params: SamplingParams) -> Callable[[], TextStream]:
-        """Makes what turns tokens into text."""
+        """Makes what turns tokens into text: with ``structured_outputs`` into the very text that has the form."""
         tokenizer = self._tokenizer
+        exact = params.structured_outputs is not None
         if tokenizer is None:
             return NoText
 
         def make() -> TextStream:
-            text = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens)
+            text = Detokenizer(tokenizer, skip_special_tokens=params.skip_special_tokens, exact=exact)
             text.push(prompt[-_TAIL:])  # so that the output goes on in the middle of a sentence, space and all
             return text
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import jsonschema
 import pytest
 
 import ovgen
-from ovgen import StructuredOutputs
+from ovgen import StructuredOutputs, prompts
 from ovgen.cli import main
+from ovgen.text.structured import Constraints
+from tests import tiny_models
+from tests.text import toys
 
 SCHEMA = {
     "type": "object",
@@ -105,6 +110,43 @@ def test_a_text_may_be_cut_off(llm: ovgen.LLM) -> None:
     assert (output.finish_reason, len(output.token_ids)) == ("length", 1)
 
 
+def test_a_text_is_cut_off_where_its_last_token_would_be_forced(llm: ovgen.LLM) -> None:
+    wanted = StructuredOutputs(json_object=True)
+    output = llm.generate("The", structured_outputs=wanted, max_new_tokens=1, forced_eos_token_id=1)
+    assert (output.finish_reason, output.text[:1]) == ("length", "{")
+
+
+def test_a_text_begins_with_the_space_that_it_has_to(tmp_path: Path) -> None:
+    """Though sentencepiece has a space before every text, and decodes a text without it."""
+    toys.spm_file(tmp_path)
+    llm = ovgen.LLM(tiny_models.make("llama", tmp_path, vocab_size=400), max_num_seqs=1)
+    wanted = StructuredOutputs(regex=" [a-z]{3}")
+    output = llm.generate([1], structured_outputs=wanted)
+    assert re.fullmatch(" [a-z]{3}", output.text)
+    assert "".join(piece.text for piece in llm.stream([1], structured_outputs=wanted)) == output.text
+    free = llm.generate([1], logit_bias={output.token_ids[0]: 1000}, max_new_tokens=1)
+    assert free.token_ids == output.token_ids[:1]
+    assert output.text.startswith(f" {free.text}")
+
+
+def test_requests_of_several_threads_share_a_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Slow(Constraints):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(self)
+            time.sleep(0.05)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(prompts, "Constraints", Slow)
+    llm = ovgen.LLM(ovgen.bundled_model())
+    wanted = StructuredOutputs(choice=("yes", "no"))
+    with ThreadPoolExecutor(2) as threads:
+        texts = list(threads.map(lambda prompt: llm.generate(prompt, structured_outputs=wanted).text, ["Yes?", "No?"]))
+    assert set(texts) <= {"yes", "no"}
+    assert len(made) == 1
+
+
 def test_a_stream_and_a_chat_have_it_too(llm: ovgen.LLM) -> None:
     wanted = StructuredOutputs(choice=("the fox", "the bear"))
     assert "".join(piece.text for piece in llm.stream("Who?", structured_outputs=wanted)) in wanted.choice
@@ -126,6 +168,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_options_of_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
     (tmp_path / "words.ebnf").write_text('root ::= " " [a-z]{4} "!"', encoding="utf-8")
+    (tmp_path / "token.lark").write_text('start: "a" <[300]> "b"', encoding="utf-8")
 
     def text(*arguments: str) -> str:
         status, out, _ = command(capsys, "The fox", "--json", "--max-new-tokens", "150", *arguments)
@@ -134,6 +177,7 @@ def test_options_of_the_command_line(capsys: pytest.CaptureFixture[str], tmp_pat
 
     jsonschema.validate(json.loads(text("--json-schema", str(tmp_path / "schema.json"))), SCHEMA)
     assert re.fullmatch(r" [a-z]{4}!", text("--grammar", str(tmp_path / "words.ebnf")))
+    assert text("--grammar", str(tmp_path / "token.lark")) == "aayb"
     assert re.fullmatch(r"\d+;", text("--regex", r"[1-9]\d{0,3};"))
     assert text("--choice", "red", "--choice", "green") in ("red", "green")
     assert text("--json-object").startswith("{")

@@ -193,7 +193,7 @@ def _add_structured_options(parser: argparse.ArgumentParser) -> None:
 
 
 def sampling_options(options: argparse.Namespace) -> dict[str, Any]:
-    """The sampling options that were given, checked before a model is loaded for them.
+    """The sampling options that were given, checked before a model is loaded for them as far as that can be.
 
     Raises:
         ConfigError: a value is outside its range.
@@ -244,7 +244,7 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | typ
         if annotation == "bool":
             group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif field.name == "early_stopping":
-            group.add_argument(flag, choices=_EARLY.values(), type=lambda word: _EARLY.get(word, word), help=text)
+            group.add_argument(flag, choices=_EARLY, help=text)
         elif annotation == "str | None":
             group.add_argument(flag, metavar="NAME", help=text)
         elif field.name == "kernels":
@@ -258,7 +258,10 @@ def _add_fields(group: argparse._ArgumentGroup, kind: type[SamplingParams] | typ
 
 def _given(options: argparse.Namespace, kind: type[SamplingParams] | type[EngineConfig]) -> dict[str, Any]:
     names = [field.name for field in fields(kind)]
-    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    if "early_stopping" in given:
+        given["early_stopping"] = _EARLY[given["early_stopping"]]
+    return given
 
 
 def to_json(value: object) -> str:

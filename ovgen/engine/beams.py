@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from ovgen.engine.cache import KVCache
 from ovgen.engine.sequence import KVSequence
 from ovgen.sampling import Choice, SamplerState
-from ovgen.sampling.beams import BeamSearch, Candidates
+from ovgen.sampling.beams import BeamSearch, Candidates, Successor
 from ovgen.sampling.transforms import Logits
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Beams:
         self._requests = requests
         self._live = requests[:1]  # those that are beams now, in the order of the search
         self._noted: dict[Request, Candidates] = {}
+        self._successors: list[Successor] | None = None  # chosen, and not there yet
 
     def note(self, request: Request, row: Logits, cache: KVCache, scheduler: Scheduler) -> list[Request]:
         """Take the logits ``(vocab,)`` of a beam, which are overwritten; the last one of a step brings the next beams.
@@ -50,15 +52,31 @@ class Beams:
         self._noted[request] = self._search.candidates(row, request.sampler)
         if len(self._noted) < len(self._live) or any(beam.remaining for beam in self._live):
             return []  # one that gave way after it was noted is computed, and noted, again
-        successors = self._search.step([self._noted.pop(beam) for beam in self._live])
-        heads: list[_Head] = []
-        for number, token_id in successors:
-            parent = self._live[number]
-            first = all(parent.sequence is not sequence for sequence, _, _ in heads)
-            sequence = parent.sequence if first else cache.fork(parent.sequence)
-            heads.append((sequence, parent.sampler if first else parent.sampler.fork(), token_id))
+        if self._successors is None:  # else a failure came in between, and all beams were computed again
+            self._successors = self._search.step([self._noted[beam] for beam in self._live])
+        heads = self._heads(self._successors, cache)
         self._replace(heads, cache, scheduler)
+        self._noted.clear()
+        self._successors = None
         return [] if heads else self._finish()
+
+    def _heads(self, successors: Sequence[Successor], cache: KVCache) -> list[_Head]:
+        """The next beams; the first child of a beam goes on with what it has, the others with copies."""
+        heads: list[_Head] = []
+        forks: list[KVSequence] = []
+        try:
+            for number, token_id in successors:
+                parent = self._live[number]
+                first = all(parent.sequence is not sequence for sequence, _, _ in heads)
+                if not first:
+                    forks.append(cache.fork(parent.sequence))
+                sequence, sampler = (parent.sequence, parent.sampler) if first else (forks[-1], parent.sampler.fork())
+                heads.append((sequence, sampler, token_id))
+        except BaseException:
+            for sequence in forks:
+                cache.release(sequence)
+            raise
+        return heads
 
     def _replace(self, heads: list[_Head], cache: KVCache, scheduler: Scheduler) -> None:
         """Make these the beams."""

@@ -53,7 +53,11 @@ class KVCache:
     def fork(self, sequence: KVSequence) -> KVSequence:
         """A twin of a sequence; blocks are shared until one of the two writes."""
         twin = sequence.fork(self.pool)
-        self.runner.fork(sequence.number, twin.number)
+        try:
+            self.runner.fork(sequence.number, twin.number)
+        except BaseException:
+            twin.release(self.pool)
+            raise
         return twin
 
     def copy(self, source: int, target: int, length: int) -> None:

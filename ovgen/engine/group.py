@@ -76,7 +76,7 @@ class Group:
         outputs = [
             request.output([piece for piece in pieces if piece.index == request.index])
             for request in self._requests
-            if any(piece.index == request.index for piece in pieces)  # a beam search may find fewer than it could
+            if not request.index or any(piece.index == request.index for piece in pieces)  # a search may find fewer
         ]
         params = self._requests[0].params
         if len(outputs) > params.n:

@@ -76,13 +76,16 @@ class KeptSequences:
         self._kept.remove(source)
         if length == source.computed or not self.make_room(blocks_for(length, self._block_size)):
             source.trim(self._pool, self._block_size, length)
-            sequence.number, sequence.blocks, sequence.computed = source.number, source.blocks, length
-            self._copy(source.number, source.number, length)  # a step in flight may have added rows meanwhile
-            return
-        self._kept.append(source)  # used last
-        sequence.reserve(self._pool, self._block_size, length)
+            sequence.number, sequence.blocks = source.number, source.blocks
+        else:
+            self._kept.append(source)  # used last
+            sequence.reserve(self._pool, self._block_size, length)
         sequence.computed = length
-        self._copy(source.number, sequence.number, length)
+        try:
+            self._copy(source.number, sequence.number, length)  # or cut: a step in flight may have added rows
+        except BaseException:
+            self.drop(sequence)
+            raise
 
     def drop(self, sequence: KVSequence) -> None:
         """Forget a sequence: one that was kept, or one that found no room to go on from where it began."""

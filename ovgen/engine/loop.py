@@ -78,12 +78,28 @@ class Loop:
         self.scheduler.use(
             self.pool, runner.block_size, runner.slots, runner.depth, shared=runner.shares_blocks, kept=kept
         )
-        for request in list(self.scheduler.waiting):  # its limit was that of another cache
-            request.limit = min(request.limit, self.cache.tokens)
-            if len(request.sequence.tokens) >= request.limit:
-                error = f"{runner.device}, which took over, has a KV cache of {self.cache.tokens} tokens"
-                request.fail(ContextLengthError(f"{error}: raise cache_size"))
-                self._forget(request)
+        for request in list(self.scheduler.waiting):  # it was checked for another runner
+            try:
+                self._fit(request)
+            except RequestError as error:
+                request.fail(type(error)(f"{runner.device}, which took over, cannot go on with it: {error}"))
+                self._end(request)
+
+    def _fit(self, request: Request) -> None:
+        """Let a request that waits keep to what the runner can do.
+
+        Raises:
+            RequestError: it cannot.
+        """
+        beams, shift = request.params.num_beams, request.params.context_shift
+        self._check_beams(beams)
+        tokens, room = request.sequence.tokens, self.cache.tokens // beams
+        for each in (request, *request.twins):
+            each.limit = min(each.limit, room)
+        if shift is not None:
+            tokens[:] = shortened(tokens, shift, request.limit)
+        elif len(tokens) >= request.limit:
+            raise ContextLengthError(f"{len(tokens)} tokens do not fit the KV cache of {room}: raise cache_size")
 
     @property
     def pool(self) -> BlockPool:
@@ -135,7 +151,8 @@ class Loop:
         with self.lock:
             for each in (request, *request.twins):
                 each.metrics.kernels = self.runner.kernels
-            self.scheduler.add(request)
+            if not request.finished:  # it may have been aborted before
+                self.scheduler.add(request)
 
     def abort(self, request: Request) -> None:
         """End a request now and free its blocks, once the device is done with them; twins that have begun go on.
@@ -279,7 +296,7 @@ class Loop:
                 f"{len(request.sequence.tokens)} tokens finds no room: close sessions, or raise cache_size"
             )
             request.fail(CacheFullError(error))
-            self._forget(request)
+            self._end(request)
 
     def _land(self) -> None:
         """Wait for the oldest step in flight and commit it."""
@@ -308,10 +325,16 @@ class Loop:
             if request.finished:
                 self._forget(request)
 
+    def _end(self, request: Request) -> None:
+        """Free what a request holds that has failed, and its twins."""
+        for each in (request, *request.twins):
+            self._forget(each)
+
     def _forget(self, request: Request) -> None:
         """Free what a request that has ended holds; where others could get it too early, when its step has landed."""
-        if self.runner.depth > 1 and request in self._in_flight():
+        if request.forgotten or (self.runner.depth > 1 and request in self._in_flight()):
             return
+        request.forgotten = True
         kept = self.scheduler.kept
         if kept is not None and request.error is None and request.beams is None:
             kept.keep(request.sequence)  # and what is kept has nothing left to be freed here
@@ -319,9 +342,8 @@ class Loop:
             self.runner.release(request.sequence.number)
         self.scheduler.remove(request)
         self._drafts.forget(request)
-        if request.metrics.generated_tokens and not request.counted:
+        if request.metrics.generated_tokens:
             self.metrics.add(request.metrics, first=request.index == 0)
-            request.counted = True
 
     def _recover(self) -> None:
         """After a failure in mid-step: leave the device idle and have every running request computed again."""

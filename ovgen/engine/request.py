@@ -66,7 +66,7 @@ class Request:
         pieces: emitted and not yet read by the caller.
         finish_reason: why it ended; None while it goes on.
         error: what made it fail; None otherwise.
-        counted: the engine's metrics have it.
+        forgotten: it has ended, and the engine has freed what it held.
         score: of a beam, or the sum of the log-probabilities of its tokens where these are computed.
     """
 
@@ -89,7 +89,7 @@ class Request:
     finish_reason: FinishReason | None = None
     error: OvgenError | None = None
     prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
-    counted: bool = False
+    forgotten: bool = False
     score: float | None = None
 
     @property

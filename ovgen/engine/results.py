@@ -72,16 +72,18 @@ class Results:
 
     def _begin_twins(self, request: Request, row: NDArray[np.float32], cache: KVCache) -> None:
         """The prompt has been computed: its other texts begin with the same row of logits."""
-        twins, request.twins = request.twins, []
-        for twin in twins:
+        while request.twins:
+            twin = request.twins[0]
             twin.sequence = cache.fork(request.sequence)
             twin.metrics.cached_tokens = len(twin.prompt)
             try:
                 self._append(twin, row[None].copy(), (), cache)
             except GenerationError as error:
                 twin.fail(error)
-            if not self._scheduler.join(twin):
-                cache.release(twin.sequence)
+            finally:  # also if it is interrupted: whoever runs is computed again then
+                del request.twins[0]
+                if not self._scheduler.join(twin):
+                    cache.release(twin.sequence)
 
     def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
         """Sample a token from each row, as long as the one before is what the draft has there.

@@ -129,8 +129,10 @@ class Scheduler:
                 break
             insort(self.running, self.waiting.pop(0), key=_rank)
             budget -= self._take(request, count, (), plan)
-        if not plan.items and not flying and self.running and self.waiting and not plan.preempted:
-            # Beams that wait for others of their searches, which find no room beside them.
+        stuck = not (plan.items or plan.preempted or flying) and self.running and self.waiting
+        # Then all that run are beams that wait for others of their searches, which find no room beside them. If the
+        # last of them waits for the first in the queue, theirs finds no room at all.
+        if stuck and self.running[-1].beams is not self.waiting[0].beams:
             self._give_way(self.running[-1], plan)
         return plan
 

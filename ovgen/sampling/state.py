@@ -141,7 +141,7 @@ class SamplerState:
         first, last = self.params.forced_bos_token_id, self.params.forced_eos_token_id
         if first is not None:
             yield partial(self._force_at, 0, "forced_bos_token_id", first)
-        if last is not None and self._limit is not None:
+        if last is not None and self._limit is not None and self._constraint is None:  # which may want more text
             yield partial(self._force_at, self._limit - 1, "forced_eos_token_id", last)
 
     def _suppressed(self) -> Iterator[_Stage]:

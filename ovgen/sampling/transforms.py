@@ -15,7 +15,7 @@ it lacks, follow the repetition penalty):
      5. ``bad_words``; a word that is an end-of-sequence token by itself stays allowed
      6. ``min_new_tokens``: end-of-sequence and stop tokens are suppressed
      7. ``forced_bos_token_id`` at the first token (HF: only after a prompt of one token)
-     8. ``forced_eos_token_id`` at the last one that ``max_new_tokens`` allows
+     8. ``forced_eos_token_id`` at the last one that ``max_new_tokens`` allows, of a text that need not have a form
      9. ``suppress_tokens``
     10. ``begin_suppress_tokens`` at the first token, or at the second where the first is forced (HF: and the
         prompt has one token)

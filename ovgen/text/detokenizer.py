@@ -21,14 +21,15 @@ class Detokenizer:
     Args:
         tokenizer: any tokenizer.
         skip_special_tokens: leave special tokens out of the text.
+        exact: keep a space with which the text begins, where the tokenizer tells the bytes of its tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool = True, *, exact: bool = False) -> None:
         pieces: PieceTable | None = getattr(tokenizer, "pieces", None)
         self._stream: _Stream = (
             _WindowStream(tokenizer, skip_special_tokens)
             if pieces is None
-            else _PieceStream(pieces, skip_special_tokens)
+            else _PieceStream(pieces, skip_special_tokens, strip=pieces.strips_leading_space and not exact)
         )
 
     def push(self, token_ids: Sequence[int]) -> str:
@@ -57,11 +58,11 @@ class _Stream(Protocol):
 class _PieceStream:
     """For tokenizers that know the bytes of their tokens: those bytes through a UTF-8 decoder."""
 
-    def __init__(self, pieces: PieceTable, skip_special_tokens: bool) -> None:
+    def __init__(self, pieces: PieceTable, skip_special_tokens: bool, *, strip: bool) -> None:
         self._pieces = pieces
         self._skip = skip_special_tokens
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip_next = pieces.strips_leading_space
+        self._strip_next = strip
 
     def push(self, token_ids: Sequence[int]) -> str:
         data = self._pieces.join(token_ids, skip_special_tokens=self._skip)

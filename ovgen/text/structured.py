@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import takewhile
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Constraints", "GrammarConstraint", "check_structure"]
 
 _KEPT = 32  # compiled grammars
+
+# Places in a grammar at which a text may be, four for each optional property. With so many, a token takes 0.1 s.
+_MOST_ITEMS = 10_000
 
 # White space in JSON has an end here, as a model may get lost in it. llama.cpp's grammars have nearly the same.
 _WHITE_SPACE = r" |\r?\n[ \t]{0,40}"
@@ -54,7 +57,7 @@ class Constraints:
         self._vocab_size = vocab_size
         self._eos_token_ids = frozenset(i for i in eos_token_ids if i < vocab_size)
         self._lock = Lock()
-        self._compiled = lru_cache(maxsize=_KEPT)(self._compile)
+        self._compiled: dict[tuple[str, str, frozenset[int]], GrammarConstraint] = {}  # the one used last is last
 
     def constraint(self, wanted: StructuredOutputs, *, ignore_eos: bool = False) -> GrammarConstraint:
         """One that is at the beginning of a text.
@@ -66,9 +69,12 @@ class Constraints:
         Raises:
             RequestError: `llguidance` is missing, the bytes of tokens are not known, or the form cannot be used.
         """
-        grammar = _grammar(wanted)
+        key = (wanted.kind, _grammar(wanted), frozenset() if ignore_eos else self._eos_token_ids)
         with self._lock:
-            start = self._compiled(wanted.kind, grammar, frozenset() if ignore_eos else self._eos_token_ids)
+            start = self._compiled.pop(key, None) or self._compile(*key)
+            self._compiled[key] = start
+            if len(self._compiled) > _KEPT:
+                del self._compiled[next(iter(self._compiled))]
         return start.fork()
 
     def _compile(self, kind: str, grammar: str, ends: frozenset[int]) -> GrammarConstraint:
@@ -208,12 +214,14 @@ class _Vocabulary:
 
 
 def check_structure(wanted: StructuredOutputs) -> None:
-    """Find errors before there is a model.
+    """Find errors before there is a model. A grammar that may name tokens (``<[5]>``, ``<|end|>``) waits for it.
 
     Raises:
         RequestError: `llguidance` is missing, or the form cannot be used; the message has its reason.
     """
     grammar = _grammar(wanted)
+    if "<" in (wanted.grammar or ""):
+        return
     from llguidance import LLTokenizer
 
     _matcher(LLTokenizer("byte"), wanted.kind, grammar)
@@ -234,8 +242,8 @@ def _grammar(wanted: StructuredOutputs) -> str:
             if (len(wanted.regex) - len(wanted.regex.rstrip("\\"))) % 2:
                 raise ValueError("it ends with a backslash")  # which llguidance drops without a word
             return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(wanted.regex, 'd')}/")
-        if wanted.choice:
-            return grammar_from("choice", json.dumps(wanted.choice))
+        if wanted.choice:  # one terminal: as rules, each would be followed by itself
+            return LLMatcher.grammar_from_lark("start: ONE\nONE: " + " | ".join(map(json.dumps, wanted.choice)))
         assert wanted.grammar is not None
         return grammar_from("grammar", wanted.grammar)  # of either notation
     except ValueError as error:
@@ -245,10 +253,16 @@ def _grammar(wanted: StructuredOutputs) -> str:
 def _matcher(vocabulary: LLTokenizer, kind: str, grammar: str) -> LLMatcher:
     from llguidance import LLMatcher, LLParserLimits
 
-    matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=LLParserLimits(verbose_errors=False))
-    matcher.compute_bitmask()  # which finds out whether there is any text of the form
+    limits = LLParserLimits(max_items_in_row=_MOST_ITEMS, verbose_errors=False)
+    matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
+    mask = np.frombuffer(matcher.compute_bitmask(), np.uint8)  # which finds out whether there is any text of the form
     if matcher.is_stopped() and matcher.stop_reason() not in _COMPLETE:
         raise _unusable(kind, _reason(matcher, "no text is of this form"))
+    step = matcher.deep_copy()  # most grammars that are too large are so after the first token
+    step.try_consume_tokens(np.flatnonzero(np.unpackbits(mask, bitorder="little"))[:1].tolist())
+    step.compute_bitmask()
+    if reason := _reason(step, ""):  # but none if that token leads nowhere, as others may
+        raise _unusable(kind, reason)
     return matcher
 
 

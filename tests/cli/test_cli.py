@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 
 import ovgen
 from ovgen.cli import main
+from ovgen.cli.options import add_sampling_options, sampling_options
 from ovgen.llm import LLM
 
 
@@ -57,6 +59,14 @@ def test_sampling_options_reach_the_sampler(capsys: pytest.CaptureFixture[str]) 
     assert outs[0] == outs[1] != outs[2]
     stopped = json.loads(run(capsys, *arguments, "--seed", "1", "--stop", "e", "--stop", "a")[1])
     assert not {"a", "e"} & set(stopped["text"])
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("false", False), ("never", "never")])
+def test_early_stopping_is_one_of_the_words_that_the_help_shows(word: str, value: bool | str) -> None:
+    parser = argparse.ArgumentParser()
+    add_sampling_options(parser)
+    assert "{true,false,never}" in parser.format_help()
+    assert sampling_options(parser.parse_args(["--early-stopping", word])) == {"early_stopping": value}
 
 
 def test_generate_prints_all_texts_of_a_prompt(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,11 @@ def test_a_fork_has_a_constraint_of_its_own() -> None:
     assert processed(state, 5, 5, 5) == [-INF, 5, -INF]
 
 
+def test_a_constraint_is_not_cut_short_by_a_forced_last_token() -> None:
+    params = SamplingParams(forced_eos_token_id=2, max_new_tokens=1)
+    assert processed(SamplerState(params, [0], frozenset({2}), constraint=Afterwards(0)), 5, 5, 5) == [-INF, 5, -INF]
+
+
 @given(st.lists(tokens), st.lists(tokens))
 def test_token_counts(before: list[int], after: list[int]) -> None:
     counts = TokenCounts(before)

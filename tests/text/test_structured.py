@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -46,13 +48,11 @@ class Letters:
         )
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        if not text:
-            return []
-        fitting = [i for i, token in enumerate(self.tokens) if text.startswith(token)]
-        if not fitting:
-            return []
-        best = max(fitting, key=lambda i: len(self.tokens[i]))
-        return [best, *self.encode(text[len(self.tokens[best]) :])]
+        ids: list[int] = []
+        while fitting := [i for i, token in enumerate(self.tokens) if text.startswith(token)]:
+            ids.append(max(fitting, key=lambda i: len(self.tokens[i])))
+            text = text[len(self.tokens[ids[-1]]) :]
+        return ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return self.pieces.text(token_ids, skip_special_tokens=skip_special_tokens)
@@ -194,6 +194,18 @@ def test_the_whole_text_matches_a_regular_expression(name: str, seed: int, patte
 @example(seed=0, choice=["<|eos|>", "</s>", "\x02", "\x00", " yes", "yes", "e\u0301", 'a"\\\n/*'])
 def test_the_text_is_one_of_the_choices(name: str, seed: int, choice: list[str]) -> None:
     assert writer(name).write(seed, choice=choice) in choice
+
+
+def test_there_may_be_very_many_choices() -> None:
+    choice = [f"choice {number}" for number in range(20_000)]
+    assert writer("byte-level").write(0, choice=choice) in choice
+
+
+def test_a_schema_may_have_very_many_properties() -> None:
+    names = [f"p{number}" for number in range(600)]
+    schema = {"type": "object", "properties": {name: {"enum": [1, 2]} for name in names}, "additionalProperties": False}
+    text = writer("byte-level").write(0, patience=0, json=schema)
+    jsonschema.validate(json.loads(text), schema)
 
 
 def is_sum(text: str) -> bool:
@@ -383,12 +395,33 @@ def test_white_space_in_json_comes_to_an_end_unless_the_schema_says_otherwise() 
         ({"grammar": "start: x"}, 'unknown name: "x"'),
         ({"grammar": "root ::= x"}, "this grammar cannot be used: "),
         ({"grammar": "what?"}, "this grammar cannot be used: "),
+        ({"grammar": 'root ::= "a" root'}, "this grammar cannot be used: parser error: Too many items"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(wanted: dict[str, Any], reason: str) -> None:
     for use in (check_structure, Constraints(LETTERS, 11, frozenset({END})).constraint):
         with pytest.raises(RequestError, match=re.escape(reason)):
             use(StructuredOutputs(**wanted))
+
+
+@pytest.mark.parametrize("token", ["<[999]>", "<|more|>"])
+def test_what_a_grammar_says_of_tokens_is_left_to_the_model(token: str) -> None:
+    wanted = StructuredOutputs(grammar=f'start: "a" {token} "b"')
+    check_structure(wanted)
+    with pytest.raises(RequestError, match="this grammar cannot be used: "):
+        Constraints(LETTERS, 5, frozenset()).constraint(wanted)
+
+
+def test_not_every_way_of_a_grammar_need_lead_on() -> None:
+    wanted = StructuredOutputs(grammar='start: "a" /[b&&c]/ | "ca"')
+    check_structure(wanted)
+    assert Constraints(LETTERS, 11, frozenset({END})).constraint(wanted).forced() == []
+
+
+def test_a_grammar_may_name_tokens() -> None:
+    constraint = constraint_of(grammar='start: "a" <[7]> "b"')
+    constraint.append(0)
+    assert allowed(constraint, 11) == {7}
 
 
 @pytest.mark.parametrize("schema", ['{"type": ', {"type": object()}, "", "[" * 100_000])
@@ -437,11 +470,24 @@ def test_grammars_stay_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
         return make(vocabulary, kind, grammar)
 
     monkeypatch.setattr(structured, "_matcher", counting)
+    monkeypatch.setattr(structured, "_KEPT", 2)
     constraints = Constraints(LETTERS, 11, frozenset({END}))
-    ways: list[dict[str, Any]] = [{"regex": "a"}, {"regex": "b"}, {"regex": "a"}, {"choice": ["a"]}]
-    for wanted in ways:
+    ways: list[dict[str, Any]] = [{"regex": "a"}, {"json_object": True}, {"regex": "a"}, {"choice": ["a"]}]
+    for wanted in [*ways, *ways[:2]]:
         constraints.constraint(StructuredOutputs(**wanted))
-    assert compiled == ["regex", "regex", "choice"]
+    assert compiled == ["regex", "json_object", "choice", "json_object"]  # the regex is always used last but one
     first = constraints.constraint(StructuredOutputs(regex="a"))
     first.append(0)
     assert allowed(constraints.constraint(StructuredOutputs(regex="a")), 11) == {0}
+
+
+def test_grammars_go_with_what_made_them() -> None:
+    constraints = Constraints(LETTERS, 11, frozenset({END}))
+    constraints.constraint(StructuredOutputs(regex="a"))
+    gone = weakref.ref(constraints)
+    gc.disable()
+    try:
+        del constraints
+        assert gone() is None  # without the collector, which may take its time
+    finally:
+        gc.enable()
