@@ -178,6 +178,6 @@ def test_a_request_that_the_next_cache_is_too_small_for_says_so_and_others_end_b
     runner.fail["wait"] = BROKEN
     finish(engine, long, short, fits)
     assert isinstance(long.error, ContextLengthError)
-    assert "FAKE, which took over, has a KV cache of 32 tokens" in str(long.error)
+    assert "FAKE, which took over, cannot go on with it: 33 tokens do not fit the KV cache of 32" in str(long.error)
     assert (generated(short), short.finish_reason) == (continuation([1] * 20, 12), "length")
     assert (generated(fits), fits.finish_reason) == (continuation([1] * 2, 30), "length")
