@@ -75,14 +75,14 @@ class Engine(Loop):
         with self.lock:
             self.cache.release(sequence)
 
-    def adopt(self, tokens: Sequence[int], data: list[NDArray[np.uint8]]) -> KVSequence:
-        """A sequence whose cache is the bytes that `Runner.export_cache` gave.
+    def adopt(self, tokens: Sequence[int], data: list[NDArray[np.uint8]], adapter: int = 0) -> KVSequence:
+        """A sequence, going through ``adapter``, whose cache is the bytes that `Runner.export_cache` gave.
 
         Raises:
             CacheFullError: the cache has no room.
             ValueError: the data are not those of so many tokens.
         """
-        sequence = KVSequence(self.checked(tokens))
+        sequence = KVSequence(self.checked(tokens), adapter=adapter)
         if len(tokens) > self.max_model_len:
             raise ValueError(f"{len(tokens)} tokens are more than the context of {self.max_model_len}")
         with self.lock:

@@ -63,9 +63,10 @@ class Results:
                     ended = request.beams.note(request, logits[end - 1], cache, self._scheduler)
                     self._unemitted.update(dict.fromkeys(ended))
                 else:
-                    rows = logits[end - 1 - len(item.draft) : end]
-                    self._begin_twins(request, rows[0], cache)
-                    self._append(request, rows, item.draft, cache)
+                    first = end - 1 - len(item.draft)
+                    if request.twins:
+                        self._begin_twins(request, logits[first], cache)
+                    self._append(request, logits, first, item.draft, cache)
             except GenerationError as error:
                 request.fail(error)
         return served
@@ -77,7 +78,7 @@ class Results:
             twin.sequence = cache.fork(request.sequence)
             twin.metrics.cached_tokens = len(twin.prompt)
             try:
-                self._append(twin, row[None].copy(), (), cache)
+                self._append(twin, row[None].copy(), 0, (), cache)
             except GenerationError as error:
                 twin.fail(error)
             finally:  # also if it is interrupted: whoever runs is computed again then
@@ -85,14 +86,16 @@ class Results:
                 if not self._scheduler.join(twin):
                     cache.release(twin.sequence)
 
-    def _append(self, request: Request, rows: NDArray[np.float32], draft: Sequence[int], cache: KVCache) -> None:
-        """Sample a token from each row, as long as the one before is what the draft has there.
+    def _append(
+        self, request: Request, logits: NDArray[np.float32], first: int, draft: Sequence[int], cache: KVCache
+    ) -> None:
+        """Sample a token from each row from the ``first`` on, as long as the one before is what the draft has there.
 
         So a token depends on those before it only, and is what it would be without a draft, whatever the options.
         """
         sequence, accepted = request.sequence, 0
         while True:
-            choice = self._sampler.choose(rows[accepted], request.sampler)
+            choice = self._sampler.choose(logits[first + accepted], request.sampler)
             request.commit(choice, time.perf_counter())
             self._unemitted[request] = None
             if request.finished or accepted == len(draft) or choice.token_id != draft[accepted]:
@@ -104,7 +107,7 @@ class Results:
             request.metrics.accepted_tokens += accepted
             self._drafts.landed(request, len(draft), accepted)
             cache.runner.trim(sequence.number, sequence.computed)
-        if request.full and not request.finished:
+        if request.shifts and request.full and not request.finished:
             _shift(request, cache)
 
 

@@ -109,10 +109,11 @@ class Scheduler:
         while position < len(self.running) and len(plan.items) < share:
             request = self.running[position]
             position += 1
-            if request in flying or not request.remaining:  # a beam may have to wait for the others of its search
+            remaining = request.remaining
+            if request in flying or not remaining:  # a beam may have to wait for the others of its search
                 continue
             most = budget - (len(self.running) - position)  # each of those behind gets a token at least
-            count = min(request.remaining, most)
+            count = remaining if remaining < most else most
             draft = self._draft(request, count, most, plan) if request.draft else ()
             if not self._make_room(request, count, plan, flying):
                 return plan  # nobody overtakes: that would take the blocks that are missing

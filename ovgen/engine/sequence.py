@@ -47,7 +47,7 @@ class KVSequence:
             CacheFullError: too few blocks are free; nothing has changed then.
         """
         first = self.computed // block_size
-        if length <= len(self.blocks) * block_size and all(map(pool.is_private, self.blocks[first:])):
+        if length <= len(self.blocks) * block_size and pool.are_private(self.blocks[first:]):
             return []  # as almost always when a token is added
         shared = [i for i in range(first, len(self.blocks)) if pool.is_shared(self.blocks[i])]
         missing = blocks_for(length, block_size) - len(self.blocks)

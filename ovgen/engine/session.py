@@ -29,7 +29,7 @@ class Session:
 
     Args:
         engine: shared with the requests of the same model.
-        identity: names the model; a saved cache is only loaded where it is the same.
+        identity: names the model, and the adapter; a saved cache is only loaded where it is the same.
         sequence: what is cached already; None starts empty.
     """
 
@@ -123,14 +123,16 @@ class Session:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, engine: Engine, identity: Callable[[], str], path: str | os.PathLike[str]) -> Session:
-        """A session that goes on where `save` was called.
+    def load(
+        cls, engine: Engine, identity: Callable[[], str], path: str | os.PathLike[str], adapter: int = 0
+    ) -> Session:
+        """A session that goes on where `save` was called, through the same adapter (0: none).
 
         Raises:
             CacheFileError: there is no such file, it is damaged, or it is of another model or cache precision.
             CacheFullError: the cache has no room for it.
         """
-        session = cls(engine, identity)
+        session = cls(engine, identity, KVSequence([], adapter=adapter))
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(file["header"].tobytes())
@@ -140,7 +142,7 @@ class Session:
                 engine.drain()  # which may go on with another device, and another kind of cache
                 session._check_header(header, path)
                 if tokens:
-                    session._sequence = engine.adopt(tokens, data)
+                    session._sequence = engine.adopt(tokens, data, adapter)
         except FileNotFoundError:
             raise CacheFileError(f"no saved session at {path}") from None
         except (CacheFileError, CacheFullError):
@@ -157,5 +159,5 @@ class Session:
             if found.get(name) != ours:
                 raise CacheFileError(
                     f"{path} was saved with another {name} ({found.get(name)!r}, here {ours!r}): "
-                    "load it with the model, form and cache precision that saved it"
+                    "load it with the model, adapter, form and cache precision that saved it"
                 )

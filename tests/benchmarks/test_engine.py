@@ -1,11 +1,13 @@
 """Host time of a step, everything that Python does between two inferences, and what steps in flight make of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ovgen.config import EngineConfig, SamplingParams
 from ovgen.engine.engine import Engine
@@ -15,9 +17,11 @@ from ovgen.loader import load
 from ovgen.resources import bundled_model
 from ovgen.runtime.forms import Runners
 from ovgen.runtime.paged import PagedRunner
+from ovgen.runtime.runner import Chunk
 from ovgen.runtime.windows import attention_windows
+from ovgen.sampling import Choice
 from ovgen.weights import open_checkpoint
-from tests.engine.fake import LateRunner, NoText
+from tests.engine.fake import FakeRunner, LateRunner, NoText
 from tests.tiny_models import make
 
 Benchmark = Callable[[Callable[[], None]], None]
@@ -54,6 +58,42 @@ def test_host_time_per_step(benchmark: Benchmark, tmp_path: Path, requests: int,
     (lane,) = runner._lanes
     lane.request = Instant(lane.request)
     benchmark(engine.step)
+
+
+class Idle(FakeRunner):
+    """A device that takes no time and has nothing to say."""
+
+    vocab_size = 8
+    block_size = 32
+
+    def start(self, chunks: Sequence[Chunk]) -> None:
+        self._rows = np.zeros((sum(chunk.rows for chunk in chunks), self.vocab_size), np.float32)
+
+    def wait(self) -> NDArray[np.float32]:
+        return self._rows
+
+    def resize(self, num_blocks: int) -> None: ...
+
+    def copy_block(self, source: int, target: int) -> None: ...
+
+
+@pytest.mark.parametrize("requests", [1, 16, 64])
+def test_bookkeeping_per_step(benchmark: Benchmark, requests: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scheduling a step, its chunks, and what its tokens change: neither the device, nor sampling, nor text."""
+    engine = Engine(Idle(), EngineConfig(cache_size=1000), CONTEXT, frozenset())
+    for _ in range(requests):
+        engine.submit(engine.prepare([1] * 40, SamplingParams(), NoText))
+    engine.step()
+    engine.step()
+    choice = Choice(1, None)
+    monkeypatch.setattr(engine._sampler, "choose", lambda row, state: choice)
+
+    def step() -> None:
+        engine._land()
+        engine._launch()
+        engine._unemitted.clear()
+
+    benchmark(step)
 
 
 # What a step of n tokens takes: a device that is bound by reading the weights, and one that is bound by computing.
