@@ -18,6 +18,7 @@ from ovgen.draft import load_draft
 from ovgen.engine.engine import Engine
 from ovgen.engine.group import Group
 from ovgen.engine.request import Request
+from ovgen.engine.sequence import KVSequence
 from ovgen.engine.session import Session
 from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError
 from ovgen.graph.passes import settle_longrope
@@ -101,7 +102,7 @@ class LLM:
         check_sections(config, devices)
         if len(devices) == 1:
             check_device(devices[0], properties)
-        self.adapters = Adapters(adapters or {})
+        self.adapters = Adapters({} if adapters is None else adapters)
         compression = Compression.of(weights)
         place = Path(path).expanduser() if compression is None else compressed_copy(Path(path), compression)
         keeps = "CACHE_DIR" in str(device_config)  # under a device's name, perhaps
@@ -126,7 +127,7 @@ class LLM:
             engine_config,
             length,
             f"{self._digest} {self.adapters.identity()}" if keeps else None,
-            partial(try_in_child, source.path, engine_config) if probe else None,
+            partial(try_in_child, source.path, engine_config, self.adapters.folders) if probe else None,
         )
         runner = self._runners.make()
         self._prompts = Prompts(self._source, self.adapters, runner.vocab_size)
@@ -269,24 +270,32 @@ class LLM:
         """
         return self._prompts.chat(messages, add_generation_prompt=add_generation_prompt, **variables)
 
-    def session(self, path: str | os.PathLike[str] | None = None) -> Session:
+    def session(self, path: str | os.PathLike[str] | None = None, *, adapter: str | None = None) -> Session:
         """A cache of one's own: empty, or as `Session.save` wrote it to ``path``.
 
+        Args:
+            path: the file.
+            adapter: the LoRA adapter that its tokens go through, by its name; a file must be of the same.
+
         Raises:
-            CacheFileError: the file is missing, damaged, or of another model or cache precision.
+            RequestError: there is no such adapter.
+            CacheFileError: the file is missing, damaged, or of another model, adapter or cache precision.
         """
+        number = self.adapters.number(adapter)
+        identity = partial(self._identity, adapter)
         if path is None:
-            return Session(self.engine, self._identity)
-        return Session.load(self.engine, self._identity, path)
+            return Session(self.engine, identity, KVSequence([], adapter=number))
+        return Session.load(self.engine, identity, path, number)
 
     def _check_unchanged(self) -> None:
         if digest(self.path, times=True) != self._digest:
             raise CorruptFileError(f"{self.path} has changed since it was loaded: load it again")
 
-    def _identity(self) -> str:
-        """What a saved cache belongs to: the model, and the factors that its keys were turned with."""
+    def _identity(self, adapter: str | None) -> str:
+        """What a saved cache belongs to: the model, its adapter, and the factors that its keys were turned with."""
         factors = "".join(f", {'long' if long else 'short'} factors" for long in self._longrope.values())
-        return self._source.identity() + factors
+        adapted = "" if adapter is None else f", adapter {self.adapters.digest(adapter)}"
+        return self._source.identity() + factors + adapted
 
     def _params(
         self,

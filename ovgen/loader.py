@@ -14,6 +14,7 @@ import openvino as ov
 from ovgen.config import SamplingParams, nearest
 from ovgen.errors import (
     ConfigError,
+    CorruptFileError,
     ModelError,
     ModelNotFoundError,
     RequestError,
@@ -124,23 +125,29 @@ class Source:
 class Adapters:
     """LoRA adapters by the names that requests choose them by.
 
+    They are read, and checked, here and again for each graph: their matrices are only kept there.
+
     Args:
         folders: of each, as PEFT saves it.
 
+    Attributes:
+        folders: as absolute paths.
+
     Raises:
-        ConfigError: a name is empty.
+        ConfigError: a name is empty, or a folder is not a path.
         ModelError: an adapter is missing, damaged or not supported.
     """
 
     def __init__(self, folders: Mapping[str, str | os.PathLike[str]]) -> None:
         if not isinstance(folders, Mapping) or not all(isinstance(name, str) and name for name in folders):
             raise ConfigError(f"adapters must be a mapping of names to folders, got {folders!r:.80}")
-        self._adapters = {name: read_adapter(_folder(path)) for name, path in folders.items()}
+        self.folders = {name: _folder(path) for name, path in folders.items()}
+        self._digests = {name: read_adapter(folder).digest for name, folder in self.folders.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
         """All of them, in the order in which they were given."""
-        return tuple(self._adapters)
+        return tuple(self.folders)
 
     def number(self, name: str | None) -> int:
         """What ``Chunk.adapter`` is for a name; 0 for None.
@@ -150,7 +157,7 @@ class Adapters:
         """
         if name is None:
             return 0
-        if name not in self._adapters:
+        if name not in self.folders:
             known = nearest(name, self.names) if self.names else "; the model was loaded with none"
             raise RequestError(f"there is no adapter {name!r}{known}")
         return self.names.index(name) + 1
@@ -159,19 +166,29 @@ class Adapters:
         """Put them all beside the layers of a model in the causal LM form, before anything else is done to it.
 
         Raises:
-            ModelError: one is for another model.
+            ModelError: one is for another model, or has changed meanwhile.
         """
-        add_adapters(model, list(self._adapters.values()))
+        adapters = [read_adapter(folder) for folder in self.folders.values()]
+        for adapter, digest in zip(adapters, self._digests.values(), strict=True):
+            if adapter.digest != digest:
+                raise CorruptFileError(f"{adapter.source} has changed since it was loaded: load the model again")
+        add_adapters(model, adapters)
+
+    def digest(self, name: str) -> str:
+        """Tells the files of one from others."""
+        return self._digests[name]
 
     def identity(self) -> str:
         """A digest of all: what is compiled with these serves no others."""
-        return hashlib.sha256(" ".join(each.digest for each in self._adapters.values()).encode()).hexdigest()
+        return hashlib.sha256(" ".join(self._digests.values()).encode()).hexdigest()
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"the path of an adapter must be a string or a Path, got {path!r:.80}")
     if not os.fspath(path):
         raise ConfigError("the path of an adapter is empty")
-    return Path(path).expanduser()
+    return Path(path).expanduser().absolute()
 
 
 def digest(path: Path, *, times: bool = False) -> str:

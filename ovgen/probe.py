@@ -35,13 +35,20 @@ _ENDS = {"SIGABRT": "aborted", "SIGSEGV": "crashed", "SIGBUS": "crashed", "SIGIL
 
 
 def try_in_child(
-    path: Path, engine: EngineConfig, device: str, form: str, config: Mapping[str, Any], timeout: float = _TIMEOUT
+    path: Path,
+    engine: EngineConfig,
+    adapters: Mapping[str, Path],
+    device: str,
+    form: str,
+    config: Mapping[str, Any],
+    timeout: float = _TIMEOUT,
 ) -> None:
     """Load a model in a child process, and compute a prompt and a token with it.
 
     Args:
         path: the model, as `ovgen.LLM` takes it.
         engine: its options.
+        adapters: folders of its LoRA adapters.
         device: OpenVINO's name of one device.
         form: ``paged``, ``stateful``, ...
         config: the device's properties. With ``CACHE_DIR``, what the child compiles is there for this process.
@@ -53,6 +60,7 @@ def try_in_child(
         DeviceError: the child failed, aborted or hung.
     """
     task = {"path": str(path), "engine": asdict(engine), "device": device, "form": form, "config": spelt(config)}
+    task["adapters"] = {name: str(folder) for name, folder in adapters.items()}
     in_child("ovgen.probe", task, who=device, doing=f"tried the {form} form", timeout=timeout)
 
 
@@ -131,7 +139,8 @@ def _ended(status: int) -> str:
 def _try(task: dict[str, Any]) -> None:
     from ovgen.llm import LLM  # which imports this module
 
-    llm = LLM(task["path"], device=task["device"], device_config=task["config"], form=task["form"], **task["engine"])
+    options = {"device": task["device"], "device_config": task["config"], "form": task["form"]}
+    llm = LLM(task["path"], adapters=task["adapters"], **options, **task["engine"])
     llm.generate([0, 0], temperature=0, max_new_tokens=2, ignore_eos=True)
 
 

@@ -16,8 +16,18 @@ from safetensors.numpy import load_file, save_file
 import ovgen
 from ovgen.cli import main
 from ovgen.conversion import convert
-from ovgen.errors import ConfigError, ModelError, ModelNotFoundError, RequestError, UnsupportedModelError
+from ovgen.errors import (
+    CacheFileError,
+    ConfigError,
+    CorruptFileError,
+    ModelError,
+    ModelNotFoundError,
+    RequestError,
+    UnsupportedModelError,
+)
+from ovgen.loader import Adapters, load
 from ovgen.runtime.runner import Chunk, Runner
+from ovgen.weights import Adapter
 from tests.conftest import F32, NPU_ON_CPU
 from tests.runtime.test_kernels import needs_compiler
 from tests.tiny_lora import ADAPTERS, Golden, golden
@@ -101,11 +111,16 @@ def test_tokens_that_follow_go_through_the_same(form: Any, tmp_path: Path) -> No
     np.testing.assert_allclose(np.stack(given[2]), case.without, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("flag", [False, True])
 @pytest.mark.parametrize("name", ["llama-attention", "llama-patterns", "gpt2-attention", "phi3-fused"])
-def test_a_merged_adapter_computes_the_same(name: str, tmp_path: Path) -> None:
+def test_a_merged_adapter_computes_the_same(name: str, flag: bool, tmp_path: Path) -> None:
+    """Also in square layers, whatever ``fan_in_fan_out`` says: PEFT passes over it where a layer is of another kind."""
     case = golden(name)
+    adapter = Path(shutil.copytree(case.folder, tmp_path / "adapter"))
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"fan_in_fan_out": flag}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
     source = make(name.split("-")[0], tmp_path / "hf")
-    folder = convert(source, tmp_path / "merged", adapter=case.folder)
+    folder = convert(source, tmp_path / "merged", adapter=adapter)
     logits = ovgen.LLM(folder, device_config=F32).session().forward(case.ids, rows=case.rows)
     np.testing.assert_allclose(logits, case.adapted, rtol=0, atol=1e-4)
 
@@ -191,6 +206,52 @@ def test_adapters_that_cannot_be_are_refused(tiny_llama: Path, tmp_path: Path) -
         ovgen.LLM(tiny_llama, adapters={"": folder})
     with pytest.raises(ConfigError, match="the path of an adapter is empty"):
         ovgen.LLM(tiny_llama, adapters={"a": ""})
+    for path in (None, 3):
+        with pytest.raises(ConfigError, match=f"path of an adapter must be a string or a Path, got {path}"):
+            ovgen.LLM(tiny_llama, adapters={"a": path})  # type: ignore[dict-item]
+    nothing: tuple[Any, ...] = ([], "")
+    for adapters in nothing:
+        with pytest.raises(ConfigError, match="adapters must be a mapping of names to folders"):
+            ovgen.LLM(tiny_llama, adapters=adapters)
+
+
+def test_the_matrices_of_adapters_are_not_kept_beside_the_graph(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(golden("llama-attention").folder, tmp_path / "adapter"))
+    adapters = Adapters({"a": folder})
+    assert not find_arrays(adapters)
+    config = folder / "adapter_config.json"
+    config.write_text(config.read_text() + "\n")
+    with pytest.raises(CorruptFileError, match="adapter has changed since it was loaded"):
+        adapters.add_to(load(tiny_llama).build())
+
+
+def find_arrays(value: Any) -> list[Any]:
+    """Arrays, and what has some, anywhere in an object."""
+    if isinstance(value, np.ndarray | Adapter):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else vars(value).values() if hasattr(value, "__dict__") else ()
+    return [array for each in inner for array in find_arrays(each)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_session_goes_through_an_adapter(form: Any, tmp_path: Path) -> None:
+    case = golden("llama-patterns")
+    llm = loaded("llama", tmp_path, form=form)
+    with llm.session(adapter="llama-patterns") as session:
+        session.forward(case.ids[: -case.rows])
+        session.save(tmp_path / "s.kv")
+        logits = session.fork().forward(case.ids[-case.rows :])
+        np.testing.assert_allclose(logits, case.adapted, rtol=0, atol=1e-4)
+        session.trim(0)
+        np.testing.assert_allclose(session.forward(case.ids, rows=case.rows), case.adapted, rtol=0, atol=1e-4)
+    with llm.session(tmp_path / "s.kv", adapter="llama-patterns") as session:
+        logits = session.forward(case.ids[-case.rows :])
+        np.testing.assert_allclose(logits, case.adapted, rtol=0, atol=1e-4)
+    for other in (None, "llama-attention"):
+        with pytest.raises(CacheFileError, match=r"another model .*load it with the model, adapter, form"):
+            llm.session(tmp_path / "s.kv", adapter=other)
+    with pytest.raises(RequestError, match="no adapter 'x'"):
+        llm.session(adapter="x")
 
 
 def test_the_plugins_own_form_has_no_adapters(tmp_path: Path) -> None:

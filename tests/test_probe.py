@@ -20,6 +20,7 @@ from ovgen.graph.private import TransformationError
 from ovgen.probe import in_child, try_in_child
 from ovgen.runtime.properties import spelt
 from tests.conftest import F32, NPU_ON_CPU
+from tests.tiny_lora import golden
 
 ABORTING_NPU = """\
 import os, sys
@@ -148,12 +149,15 @@ def test_properties_are_spelt_as_openvino_reads_them(tmp_path: Path) -> None:
         spelt({"CACHE_ENCRYPTION_CALLBACKS": [print, print]})
 
 
-def test_what_the_child_compiles_is_there_for_this_process(tiny_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapters", [{}, {"a": golden("llama-attention").folder}], ids=["plain", "adapted"])
+def test_what_the_child_compiles_is_there_for_this_process(
+    adapters: dict[str, Path], tiny_llama: Path, tmp_path: Path
+) -> None:
     config = {**F32, "CACHE_DIR": str(tmp_path)}
-    try_in_child(tiny_llama, EngineConfig(prefill_chunk_size=16), "CPU", "static", config)
+    try_in_child(tiny_llama, EngineConfig(prefill_chunk_size=16), adapters, "CPU", "static", config)
     left = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert left
-    llm = ovgen.LLM(tiny_llama, form="static", device_config=config, prefill_chunk_size=16)
+    llm = ovgen.LLM(tiny_llama, form="static", device_config=config, adapters=adapters, prefill_chunk_size=16)
     llm.generate([1, 2, 3], max_new_tokens=2)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == left
 

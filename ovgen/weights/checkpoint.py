@@ -123,8 +123,16 @@ class Checkpoint:
         Raises:
             MissingTensorError: as `get`.
         """
-        weight = self.get(name, shape[::-1] if transposed else shape)
+        weight = self.as_stored(name, shape, transposed=transposed)
         return weight.transposed() if transposed else weight
+
+    def as_stored(self, name: str, shape: tuple[int, int], *, transposed: bool) -> _Tensor:
+        """What `matrix` gives before it is turned round: ``(inputs, outputs)`` if it is ``transposed``.
+
+        Raises:
+            MissingTensorError: as `get`.
+        """
+        return self.get(name, shape[::-1] if transposed else shape)
 
     def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
         """``(vocabulary, hidden)``, of an embedding, a head or both.
@@ -132,7 +140,7 @@ class Checkpoint:
         Raises:
             MissingTensorError: as `get`.
         """
-        return self.get(name, shape)
+        return self.as_stored(name, shape, transposed=False)
 
 
 def _made(tensor: _Tensor | Deferred) -> _Tensor:

@@ -112,12 +112,12 @@ class CompressingCheckpoint(Checkpoint):
 
     def matrix(self, name: str, shape: tuple[int, int], *, transposed: bool = False) -> _Tensor:
         """The weight of a linear layer; see `Compressor`. Errors are those of both."""
-        source = self._inner.get(name, shape[::-1] if transposed else shape)
+        source = self._inner.as_stored(name, shape, transposed=transposed)
         return self._compressor.matrix(name, source, transposed=transposed)
 
     def table(self, name: str, shape: tuple[int, int]) -> _Tensor:
         """An embedding or a head; see `Compressor`. Errors are those of both."""
-        return self._compressor.table(name, self._inner.get(name, shape))
+        return self._compressor.table(name, self._inner.table(name, shape))
 
 
 def _first(names: list[str]) -> str:

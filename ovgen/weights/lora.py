@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovgen.errors import CorruptFileError, ModelNotFoundError, UnsupportedModelError
-from ovgen.weights.checkpoint import Checkpoint, Deferred
+from ovgen.weights.checkpoint import Checkpoint
 from ovgen.weights.compressed import Compressed
 from ovgen.weights.json_file import read_json
 from ovgen.weights.safetensors import read_safetensors
@@ -29,7 +29,11 @@ from ovgen.weights.weight import FLOATS, Weight
 __all__ = ["Adapter", "LowRank", "MergedCheckpoint", "read_adapter"]
 
 _CONFIG, _TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_PART = 1 << 20  # bytes of a file read at once
 _LARGEST = 1e30  # of a factor, so that it is a number in float32
+# What a model's own names of its modules may begin with, or not: they differ between a model with a head, one without,
+# and one that others contain. What is behind other roots (vision_tower) is another model.
+_ROOTS = re.compile(r"((base_model|model|transformer|gpt_neox|language_model)\.)*")
 _NAME = re.compile(r"(base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _Tensor: TypeAlias = Weight | Compressed
 
@@ -74,39 +78,42 @@ class Adapter:
     Attributes:
         source: what messages call it: its folder.
         layers: by module, in Hugging Face's names: ``model.layers.0.self_attn.q_proj``.
-        transposed: weights of the model's layers are stored ``(inputs, outputs)``, as GPT-2's Conv1D does.
         digest: of its files.
     """
 
     source: str
     layers: Mapping[str, LowRank]
-    transposed: bool
     digest: str
 
-    def fitted(self, model: Mapping[str, tuple[int, int]]) -> dict[str, LowRank]:
-        """The layers by the model's own names of their modules, in which what comes before the layers may differ.
+    def placed(self, modules: Collection[str]) -> dict[str, LowRank]:
+        """The layers by the model's own names of their modules, whose roots may differ.
 
         Args:
-            model: shapes ``(outputs, inputs)`` of the model's linear layers by their modules.
+            modules: the model's linear layers.
 
         Raises:
-            UnsupportedModelError: the model lacks one, or has it in another shape.
+            UnsupportedModelError: the model lacks one.
         """
-        own = {_place(module): module for module in model}
+        own = {_place(module): module for module in modules}
         missing = [module for module in self.layers if _place(module) not in own]
         if missing:
             raise UnsupportedModelError(
                 f"{self.source}: {len(missing)} of the adapter's {len(self.layers)} layers are not among the model's "
-                f"linear layers: {_some(missing)}; those are called {_some(model) or 'by no names of Hugging Face'}"
+                f"linear layers: {_some(missing)}; those are called {_some(modules) or 'by no names of Hugging Face'}"
             )
-        fitted = {own[_place(module)]: layer for module, layer in self.layers.items()}
-        for module, layer in fitted.items():
-            if layer.shape != model[module]:
-                raise UnsupportedModelError(
-                    f"{self.source}: the adapter is for another model: its {module} is {layer.shape}, "
-                    f"and the model's {model[module]}"
-                )
-        return fitted
+        return {own[_place(module)]: layer for module, layer in self.layers.items()}
+
+    def check_shape(self, module: str, layer: LowRank, shape: tuple[int, int]) -> None:
+        """Refuse a layer where the model's has another shape ``(outputs, inputs)``.
+
+        Raises:
+            UnsupportedModelError: it has.
+        """
+        if layer.shape != shape:
+            raise UnsupportedModelError(
+                f"{self.source}: the adapter is for another model: its {module} is {layer.shape}, "
+                f"and the model's {shape}"
+            )
 
 
 class MergedCheckpoint(Checkpoint):
@@ -117,19 +124,13 @@ class MergedCheckpoint(Checkpoint):
     """
 
     def __init__(self, checkpoint: Checkpoint, adapter: Adapter) -> None:
+        super().__init__(adapter.source, checkpoint.stored())
         self._inner = checkpoint
         self._adapter = adapter
-        shapes = {
-            name.removesuffix(".weight"): _straight(tensor.shape, adapter.transposed)
-            for name, tensor in checkpoint.stored().items()
-            if name.endswith(".weight") and len(tensor.shape) == 2
-        }
-        self._layers = {f"{module}.weight": layer for module, layer in adapter.fitted(shapes).items()}
+        stored = checkpoint.stored().items()
+        matrices = [name.removesuffix(".weight") for name, tensor in stored if _is_matrix(name, tensor.shape)]
+        self._layers = {f"{module}.weight": layer for module, layer in adapter.placed(matrices).items()}
         self._merged: set[str] = set()
-
-    def stored(self) -> Mapping[str, _Tensor | Deferred]:
-        """What is known of every tensor, as the other checkpoint has it."""
-        return self._inner.stored()
 
     def check_unused(self) -> None:
         """As ``Checkpoint.check_unused``.
@@ -146,25 +147,40 @@ class MergedCheckpoint(Checkpoint):
         self._inner.check_unused()
 
     def get(self, name: str, shape: tuple[int, ...]) -> _Tensor:
-        """As ``Checkpoint.get``.
+        """As the other checkpoint has it."""
+        return self._inner.get(name, shape)
+
+    def as_stored(self, name: str, shape: tuple[int, int], *, transposed: bool) -> _Tensor:
+        """As ``Checkpoint.as_stored``, with what the adapter adds.
+
+        The model tells which way round its weights are stored; the adapter's ``fan_in_fan_out`` does not: PEFT writes
+        one for all layers, and passes over it where a layer is of the other kind.
 
         Raises:
-            UnsupportedModelError: the adapter changes it, and it is compressed.
+            UnsupportedModelError: the adapter changes it, and it is compressed, has another shape, or has no room for
+                the sum.
         """
-        tensor = self._inner.get(name, shape)
+        tensor = self._inner.as_stored(name, shape, transposed=transposed)
         layer = self._layers.get(name)
         if layer is None:
             return tensor
+        self._adapter.check_shape(name.removesuffix(".weight"), layer, shape)
         if not isinstance(tensor, Weight) or tensor.dtype not in FLOATS:
             raise UnsupportedModelError(
                 f"{self._adapter.source}: {name} is compressed, and merging would compress it again: merge the adapter "
                 "into the original model, or give it to LLM(adapters=...)"
             )
         self._merged.add(name)
-        change = layer.up @ layer.down
-        merged = tensor.to_f32() + (change.T if self._adapter.transposed else change)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = layer.up @ layer.down
+            merged = _stored(tensor.to_f32() + (change.T if transposed else change), tensor.dtype)
+        if not np.isfinite(merged.to_f32()).all():
+            raise UnsupportedModelError(
+                f"{self._adapter.source}: {name} with the adapter is too large for {tensor.dtype}, in which the model "
+                "has it: give the adapter to LLM(adapters=...)"
+            )
         tensor.release()
-        return _stored(merged, tensor.dtype)
+        return merged
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -191,13 +207,15 @@ def read_adapter(folder: Path) -> Adapter:
     layers = {module: _layer(folder / _TENSORS, module, pair, config) for module, pair in sides.items()}
     if len({_place(module) for module in layers}) < len(layers) or not layers:
         raise CorruptFileError(f"{folder / _TENSORS}: the adapter has no layers, or has one twice")
-    return Adapter(str(folder), layers, config.transposed, _digest(folder))
+    return Adapter(str(folder), layers, _digest(folder))
 
 
 def _digest(folder: Path) -> str:
     result = hashlib.sha256()
     for name in (_CONFIG, _TENSORS):
-        result.update((folder / name).read_bytes())
+        with (folder / name).open("rb") as file:
+            while part := file.read(_PART):
+                result.update(part)
     return result.hexdigest()
 
 
@@ -217,7 +235,6 @@ class _Config:
         if unknown:
             told = ", ".join(f"{name}={config[name]!r:.40}" for name in unknown[:3])
             raise UnsupportedModelError(f"{path}: {told} is not implemented; merge the adapter with PEFT instead")
-        self.transposed = config.get("fan_in_fan_out") is True
         self._patterns = self._read_patterns()
 
     def scaling(self, module: str, rank: int) -> float:
@@ -250,7 +267,7 @@ def _layer(source: Path, module: str, pair: Mapping[str, NDArray[np.float32]], c
         raise CorruptFileError(f"{source}: {module:.120} has {shapes}, and not (rank, inputs) and (outputs, rank)")
     with np.errstate(over="ignore"):
         up = up * np.float32(config.scaling(module, len(down)))
-    if not (np.isfinite(down).all() and np.isfinite(up).all()):  # others multiply it by 0, which would make NaN
+    if not (np.isfinite(down).all() and np.isfinite(up).all()):  # others multiply B by 0, which would make NaN
         raise CorruptFileError(f"{source}: {module:.120} has values that are not finite")
     return LowRank(down, up)
 
@@ -262,14 +279,12 @@ def _values(name: str, tensor: Weight) -> NDArray[np.float32]:
 
 
 def _place(module: str) -> str:
-    """A module's path from its layer on, ``layers.0.self_attn.q_proj``; outside of layers its own name."""
-    found = re.search(r"[^.]+\.\d+\..+", module)
-    return found[0] if found else module.rpartition(".")[2]
+    """A module's path without its root: ``layers.0.self_attn.q_proj``."""
+    return _ROOTS.sub("", module, count=1)
 
 
-def _straight(shape: tuple[int, ...], transposed: bool) -> tuple[int, int]:
-    rows, columns = shape
-    return (columns, rows) if transposed else (rows, columns)
+def _is_matrix(name: str, shape: tuple[int, ...]) -> bool:
+    return name.endswith(".weight") and len(shape) == 2
 
 
 def _stored(values: NDArray[np.float32], dtype: str) -> Weight:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ovgen.engine.sequence import KVSequence
 from ovgen.engine.session import Session
 from ovgen.errors import CacheFileError, CacheFullError, ContextLengthError, DeviceError
 from tests.engine.fake import VOCAB, continuation, next_token
@@ -107,6 +108,15 @@ def test_a_file_of_another_model_or_a_damaged_one_is_refused(tmp_path: Any) -> N
         with pytest.raises(CacheFileError, match="damaged"):
             Session.load(engine, lambda: "one", path)
     assert engine.pool.used == len(session._sequence.blocks)
+
+
+def test_what_is_loaded_goes_through_the_adapter_of_before(tmp_path: Any) -> None:
+    engine = make_engine()
+    session = Session(engine, lambda: "m", KVSequence([], adapter=2))
+    session.forward(list(range(11)))
+    session.save(tmp_path / "s.kv")
+    loaded = Session.load(engine, lambda: "m", tmp_path / "s.kv", 2)
+    assert [each._sequence.adapter for each in (session, session.fork(), loaded)] == [2, 2, 2]
 
 
 def test_a_saved_session_that_finds_no_memory_takes_no_blocks() -> None:

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from ovgen.errors import UnsupportedModelError
 from ovgen.graph import build_model, read_config, read_ir
 from ovgen.graph.compressed import stored_matrix
-from ovgen.graph.passes import ADAPTERS_INPUT, StaticShape, add_adapters, to_stateful, to_static
+from ovgen.graph.passes import (
+    ADAPTERS_INPUT,
+    ROWS_INPUT,
+    StaticShape,
+    add_adapters,
+    select_rows,
+    to_paged,
+    to_stateful,
+    to_static,
+)
 from ovgen.runtime.windows import attention_windows
 from ovgen.weights import Adapter, Compression, LowRank, MergedCheckpoint, open_checkpoint, read_adapter
 from ovgen.weights.gguf import gguf_checkpoint, gguf_config, read_gguf
@@ -60,7 +69,11 @@ def unpacked(name: str, folder: Path) -> ov.Model:
 def random_adapter(module: str, shape: tuple[int, int]) -> Adapter:
     rng = np.random.default_rng(0)
     down, up = (0.2 * rng.standard_normal(size, np.float32) for size in ((3, shape[1]), (shape[0], 3)))
-    return Adapter("an adapter", {module: LowRank(down, up)}, transposed=False, digest="")
+    return Adapter("an adapter", {module: LowRank(down, up)}, "")
+
+
+def operation(model: ov.Model, name: str) -> ov.Node:
+    return next(node for node in model.get_ordered_ops() if node.get_friendly_name() == name)
 
 
 def test_without_adapters_a_graph_stays_as_it_is(folder_of: FolderOf) -> None:
@@ -79,6 +92,44 @@ def test_each_row_of_a_batch_goes_through_its_own(variant: str, folder_of: Folde
     batch = logits(model, rows, np.array(cases[0].ids))[:, -cases[0].rows :]
     expected = [cases[0].without, *(case.adapted for case in cases), cases[0].without]
     np.testing.assert_allclose(batch, np.stack(expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "module"), [("llama", "model.layers.0.mlp.up_proj"), ("gpt2", "transformer.h.0.mlp.c_fc")]
+)
+def test_an_adapter_that_overflows_breaks_its_own_rows_only(variant: str, module: str, folder_of: FolderOf) -> None:
+    sane = golden(ADAPTERS[variant][0])
+    model = build(folder_of(variant))
+    shape = operation(model, module).get_input_shape(1)
+    wild = random_adapter(module, (shape[0], shape[1]))
+    wild.layers[module].down[:] = 1e38  # a finite number, whose sums are none
+    add_adapters(model, [wild, read_adapter(sane.folder)])
+    rows = logits(model, [1, 2, 0], np.array(sane.ids))[:, -sane.rows :]
+    assert not np.isfinite(rows[0]).all()
+    np.testing.assert_allclose(rows[1:], np.stack([sane.adapted, sane.without]), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["stateful", "static", "paged"])
+def test_a_head_with_adapters_computes_the_wanted_rows_only(form: str, folder_of: FolderOf) -> None:
+    case = golden("gpt2-all")
+    model = build(folder_of("gpt2"))
+    add_adapters(model, [read_adapter(case.folder)])
+    if form == "static":
+        model = to_static(model, attention_windows(model), StaticShape(1, 16, 32, 1), ov.Type.f32)
+    elif form == "paged":
+        model = to_paged(model, attention_windows(model))
+    else:
+        select_rows(model, axis=1)
+    for name in ("lm_head", "lm_head/lora_down", "lm_head/lora_up"):
+        node = operation(model, name)
+        rows = node.input_value(0).get_node()
+        while rows.get_type_name() == "Select":  # the gate's rows are those of the numbers that it chooses from
+            if form == "paged":
+                assert ROWS_INPUT in rows.input_value(0).get_node().input_value(1).get_names()
+            rows = rows.input_value(1).get_node().input_value(0).get_node()
+        assert rows.get_friendly_name() == "wanted_rows"
+        if form == "static":
+            assert list(node.get_output_shape(0))[:2] == [1, 1]
 
 
 def test_layers_are_called_after_their_modules(folder_of: FolderOf) -> None:

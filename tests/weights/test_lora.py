@@ -32,17 +32,17 @@ def saved(folder: Path, tensors: dict[str, Any] = PAIR, **config: Any) -> Path:
     return folder
 
 
-def adapter(rows: int = 4, columns: int = 3, *, transposed: bool = False, module: str = "h.0.fc") -> Adapter:
+def adapter(rows: int = 4, columns: int = 3, *, module: str = "h.0.fc") -> Adapter:
     rng = np.random.default_rng(0)
     down, up = (rng.standard_normal(shape, np.float32) for shape in ((2, columns), (rows, 2)))
-    return Adapter("an adapter", {module: LowRank(down, up)}, transposed, "")
+    return Adapter("an adapter", {module: LowRank(down, up)}, "")
 
 
 def test_matrices_come_with_the_scaling(tmp_path: Path) -> None:
     read = read_adapter(saved(tmp_path))
     (layer,) = read.layers.values()
     assert list(read.layers) == ["model.layers.0.self_attn.q_proj"]
-    assert (layer.rank, layer.shape, read.transposed) == (2, (4, 3), False)
+    assert (layer.rank, layer.shape) == (2, (4, 3))
     np.testing.assert_array_equal(layer.down, A)
     np.testing.assert_array_equal(layer.up, 3 * B)  # 6 / 2
 
@@ -105,7 +105,7 @@ def test_tensors_that_are_no_such_matrices_are_refused(name: str, tmp_path: Path
         ({**PAIR, f"{Q}.lora_A.weight": A[0].copy()}, {}, r"'lora_A': \(3,\)"),
         ({**PAIR, f"{Q}.lora_B.weight": B * np.float32("nan")}, {}, "q_proj has values that are not finite"),
         ({}, {}, "no layers"),
-        ({**PAIR, **{f"other.{name}": matrix for name, matrix in PAIR.items()}}, {}, "has one twice"),
+        ({**PAIR, **{f"model.{name}": matrix for name, matrix in PAIR.items()}}, {}, "has one twice"),
         ({**PAIR, f"{Q}.lora_B.weight": B * np.float32(1e38)}, {"lora_alpha": 60}, "values that are not finite"),
         (PAIR, {"lora_alpha": 10**400}, "lora_alpha must be a number, got 1000"),
         (PAIR, {"lora_alpha": "6"}, "lora_alpha must be a number, got '6'"),
@@ -150,29 +150,55 @@ def test_the_digest_tells_adapters_apart(tmp_path: Path) -> None:
 )
 def test_names_may_begin_in_another_way(module: str) -> None:
     given = adapter(module=module)
-    assert given.fitted({"transformer.h.0.attn.c_attn": (4, 3), "lm_head": (9, 3)}) == {
-        "transformer.h.0.attn.c_attn": given.layers[module]
-    }
+    modules = ["transformer.h.0.attn.c_attn", "lm_head"]
+    assert given.placed(modules) == {"transformer.h.0.attn.c_attn": given.layers[module]}
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("modules", "told"),
     [
-        ({"model.layers.0.q_proj": (4, 3)}, "1 of the adapter's 1 layers are not .*: h.0.fc; .* model.layers.0.q_proj"),
-        ({}, "called by no names of Hugging Face"),
-        ({"h.10.fc": (4, 3)}, "1 of the adapter's 1"),
-        ({"h.0.fc": (4, 5)}, r"for another model: its h.0.fc is \(4, 3\), and the model's \(4, 5\)"),
+        (["model.layers.0.q_proj"], "1 of the adapter's 1 layers are not .*: h.0.fc; .* model.layers.0.q_proj"),
+        ([], "called by no names of Hugging Face"),
+        (["h.10.fc"], "1 of the adapter's 1"),
+        (["vision_tower.h.0.fc"], "1 of the adapter's 1"),
     ],
 )
-def test_an_adapter_of_another_model_is_refused(model: dict[str, tuple[int, int]], told: str) -> None:
+def test_an_adapter_of_another_model_is_refused(modules: list[str], told: str) -> None:
     with pytest.raises(UnsupportedModelError, match=told):
-        adapter().fitted(model)
+        adapter().placed(modules)
+
+
+@pytest.mark.parametrize("root", ["vision_tower.encoder", "model.vision_tower.encoder", "encoder", "model.visual"])
+def test_layers_of_a_part_that_is_not_there_are_refused(root: str) -> None:
+    given = adapter(module=f"{root}.layers.0.self_attn.q_proj")
+    with pytest.raises(UnsupportedModelError, match="1 of the adapter's 1 layers are not"):
+        given.placed(["model.layers.0.self_attn.q_proj"])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_layer_of_another_shape_is_refused(transposed: bool) -> None:
+    shape = (5, 4) if transposed else (4, 5)
+    checkpoint = Checkpoint("a model", {"h.0.fc.weight": Weight(np.ones(shape, np.float32), "F32")})
+    merged = MergedCheckpoint(checkpoint, adapter())
+    with pytest.raises(UnsupportedModelError, match=r"another model: its h.0.fc is \(4, 3\), and the model's \(4, 5\)"):
+        merged.matrix("h.0.fc.weight", (4, 5), transposed=transposed)
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("F16", 65504.0), ("F32", 3.4e38), ("BF16", 3.38e38)])
+def test_a_sum_that_its_precision_cannot_hold_is_refused(dtype: str, largest: float) -> None:
+    exact = np.full((1, 1), largest, np.float32)
+    given = Adapter("an adapter", {"fc": LowRank(exact, np.full((1, 1), 0.5, np.float32))}, "")
+    stored = {"F32": np.float32, "F16": np.float16}
+    values = (exact.view(np.uint32) >> 16).astype(np.uint16) if dtype == "BF16" else exact.astype(stored[dtype])
+    merged = MergedCheckpoint(Checkpoint("a model", {"fc.weight": Weight(values, dtype)}), given)
+    with pytest.raises(UnsupportedModelError, match=rf"an adapter: fc.weight .* too large for {dtype}.*adapters="):
+        merged.matrix("fc.weight", (1, 1))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_merged_weights_keep_precision_and_order(dtype: str, transposed: bool) -> None:
-    given = adapter(transposed=transposed)
+    given = adapter()
     (layer,) = given.layers.values()
     exact = np.random.default_rng(1).standard_normal((3, 4) if transposed else (4, 3), np.float32)
     stored: dict[str, NDArray[Any]] = {
@@ -182,7 +208,7 @@ def test_merged_weights_keep_precision_and_order(dtype: str, transposed: bool) -
     }
     weight = Weight(stored[dtype], dtype)
     merged = MergedCheckpoint(Checkpoint("a model", {"h.0.fc.weight": weight}), given)
-    result = merged.get("h.0.fc.weight", exact.shape)
+    result = merged.as_stored("h.0.fc.weight", (4, 3), transposed=transposed)
     assert isinstance(result, Weight)
     assert (result.dtype, result.shape) == (dtype, exact.shape)
     change = layer.up.astype(np.float64) @ layer.down
@@ -201,6 +227,8 @@ def test_only_weights_of_the_adapter_change() -> None:
     merged = MergedCheckpoint(checkpoint, adapter())
     assert all(merged.get(name, tensor.shape) is tensor for name, tensor in others.items())
     assert merged.stored() is checkpoint.stored()
+    assert merged.names == checkpoint.names
+    assert vars(checkpoint).keys() <= vars(merged).keys()  # what inherited methods may ask for
 
 
 def test_a_weight_that_the_model_does_not_take_is_told() -> None:
@@ -214,4 +242,4 @@ def test_compressed_weights_are_not_compressed_again() -> None:
     codes = Compressed(np.zeros((4, 3), np.uint8), "u8", np.ones((4, 1), np.float16), None)
     merged = MergedCheckpoint(Checkpoint("a model", {"h.0.fc.weight": codes}), adapter())
     with pytest.raises(ModelError, match=r"h.0.fc.weight is compressed.*original model"):
-        merged.get("h.0.fc.weight", (4, 3))
+        merged.matrix("h.0.fc.weight", (4, 3))
