@@ -273,14 +273,12 @@ class Loop:
     def _start(self, plan: Plan) -> None:
         self.cache.prepare(plan.copies)
         chunks = []
-        for item in plan.items:
-            sequence = item.request.sequence
-            end = sequence.computed + item.length
-            tokens = sequence.tokens[sequence.computed : end]
-            tokens += item.draft
-            chunks.append(
-                Chunk(sequence.number, tokens, sequence.computed, sequence.blocks, item.rows, sequence.adapter)
-            )
+        for request, length, rows, draft in plan.items:
+            sequence = request.sequence
+            past = sequence.computed
+            tokens = sequence.tokens[past : past + length]
+            tokens += draft
+            chunks.append(Chunk(sequence.number, tokens, past, sequence.blocks, rows, sequence.adapter))
         self._flying.append(plan)
         self.runner.start(chunks)
 

@@ -144,13 +144,14 @@ class Request:
 
     def commit(self, choice: Choice, now: float) -> None:
         """Append a sampled token, and finish where it or the length says so."""
-        self.sequence.tokens.append(choice.token_id)
-        self.sampler.append(choice.token_id)
+        token_id, logprobs = choice
+        self.sequence.tokens.append(token_id)
+        self.sampler.append(token_id)
         self.fresh.append(choice)
         self.metrics.token(now)
-        if choice.logprobs is not None:
-            self.score = (self.score or 0.0) + choice.logprobs.logprob
-        if choice.token_id in self.stop_ids or self.sampler.complete:
+        if logprobs is not None:
+            self.score = (self.score or 0.0) + logprobs.logprob
+        if token_id in self.stop_ids or self.sampler.complete:
             self.finish_reason = "stop"
         elif self.metrics.generated_tokens == self.params.max_new_tokens or (self.full and not self.shifts):
             self.finish_reason = "length"

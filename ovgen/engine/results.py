@@ -48,25 +48,24 @@ class Results:
         """
         served = [request for item in plan.items for request in (item.request, *item.request.twins)]
         end = 0
-        for item in plan.items:
-            begin, end = end, end + item.rows
-            request = item.request
+        for request, length, rows, draft in plan.items:
+            begin, end = end, end + rows
             if request.finished:  # aborted, or stopped by a string
                 continue
             try:
                 if request.wants_prompt_logprobs():
                     request.keep_prompt_logprobs(logits[begin:end])
-                request.sequence.computed += item.length
+                request.sequence.computed += length
                 if request.remaining:
                     continue
                 if request.beams is not None:
                     ended = request.beams.note(request, logits[end - 1], cache, self._scheduler)
                     self._unemitted.update(dict.fromkeys(ended))
                 else:
-                    first = end - 1 - len(item.draft)
+                    first = end - 1 - len(draft)
                     if request.twins:
                         self._begin_twins(request, logits[first], cache)
-                    self._append(request, logits, first, item.draft, cache)
+                    self._append(request, logits, first, draft, cache)
             except GenerationError as error:
                 request.fail(error)
         return served
