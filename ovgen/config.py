@@ -200,7 +200,7 @@ class EngineConfig:
     max_model_len: int | None = _option(None, "longest sequence, if below the model's own limit; longrope goes by it")
     cache_size: float = _option(4.0, "most memory for the KV cache, GiB; it grows by need")
     enable_prefix_caching: bool = _option(
-        True, "paged form: keep what was computed of earlier requests for those that begin with the same tokens"
+        True, "keep what was computed of earlier requests for those that begin with the same tokens"
     )
     kernels: Literal["auto", "off", "require"] = _option(
         "auto", "ovgen's own CPU kernels for compressed weights: auto, off or require"
