@@ -74,6 +74,9 @@ class Results:
         """The prompt has been computed: its other texts begin with the same row of logits."""
         while request.twins:
             twin = request.twins[0]
+            if twin.finished:  # aborted before it began
+                del request.twins[0]
+                continue
             twin.sequence = cache.fork(request.sequence)
             twin.metrics.cached_tokens = len(twin.prompt)
             try:

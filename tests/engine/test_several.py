@@ -125,6 +125,20 @@ def test_aborting_a_prompt_before_its_end_ends_all_its_texts() -> None:
     assert engine.pool.used == 0
 
 
+def test_a_text_that_is_given_up_before_it_begins_never_does() -> None:
+    engine = make_engine(tokens=8)
+    lead = engine.prepare(PROMPT * 2, SamplingParams(n=3, temperature=5.0, seed=1, max_new_tokens=3), NoText)
+    requests = [lead, *lead.twins]
+    engine.submit(lead)
+    engine.step()
+    engine.abort(requests[1])
+    finish(engine, *requests)
+    assert [request.finish_reason for request in requests] == ["length", "abort", "length"]
+    assert not generated(requests[1])
+    engine.drain()
+    assert (engine.pool.used, engine.scheduler.running) == (0, [])
+
+
 # Who goes first
 
 
