@@ -25,7 +25,7 @@ from ovgen.errors import (
     TokenizerError,
     UnsupportedModelError,
 )
-from ovgen.metrics import EngineMetrics, RequestMetrics
+from ovgen.metrics import EngineMetrics, RequestMetrics, StepMetrics
 from ovgen.outputs import GenerationOutput, Piece, TokenLogprobs
 from ovgen.resources import bundled_model
 
@@ -66,6 +66,7 @@ __all__ = [
     "RequestMetrics",
     "SamplingParams",
     "Session",
+    "StepMetrics",
     "StructuredOutputs",
     "TokenLogprobs",
     "TokenizerError",

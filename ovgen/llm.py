@@ -20,6 +20,7 @@ from ovgen.engine.group import Group
 from ovgen.engine.request import Request
 from ovgen.engine.sequence import KVSequence
 from ovgen.engine.session import Session
+from ovgen.engine.watch import OnStep
 from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError
 from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Adapters, Source, digest, load
@@ -168,6 +169,18 @@ class LLM:
     def metrics(self) -> EngineMetrics:
         """What it has done so far."""
         return self.engine.metrics
+
+    @property
+    def on_step(self) -> OnStep | None:
+        """Called with a `StepMetrics` after each step, by the thread that took it, while the device works on the next.
+
+        It must be quick, and cannot generate. If it raises anything, that is logged, and it is not called again.
+        """
+        return self.engine.watch.hook
+
+    @on_step.setter
+    def on_step(self, hook: OnStep | None) -> None:
+        self.engine.watch.hook = hook
 
     @property
     def kernels(self) -> KernelChoice:

@@ -1,10 +1,10 @@
-"""Timings and counts of a request, in seconds on the clock of ``time.perf_counter``, and counts of an engine."""
+"""Timings and counts of requests and steps, in seconds on the clock of ``time.perf_counter``; counts of an engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EngineMetrics", "RequestMetrics"]
+__all__ = ["EngineMetrics", "RequestMetrics", "StepMetrics"]
 
 
 @dataclass(slots=True)
@@ -104,3 +104,37 @@ class EngineMetrics:
     def acceptance(self) -> float | None:
         """Share of the guesses that turned out right; None before there are any."""
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """One inference for requests; what sessions compute is none.
+
+    The device had nothing to do from the ``landed`` of a step to the ``started`` of the next one; the host worked from
+    one ``landed`` to the next, but for what it ``waited``.
+
+    Attributes:
+        number: steps so far.
+        started: when the device was given it.
+        landed: when its results were there.
+        waited: seconds that the host did nothing but wait for them.
+        requests: that it computed for.
+        tokens: that it computed, those of prompts and guesses included.
+        generated: tokens that were chosen from its results; a beam search's count by beams.
+        running: requests that have begun and not ended, with this step's results.
+        waiting: requests that have not begun, or have given way.
+        preempted: requests that have given up their blocks since the last step.
+        blocks: of the KV cache that are in use.
+    """
+
+    number: int
+    started: float
+    landed: float
+    waited: float
+    requests: int
+    tokens: int
+    generated: int
+    running: int
+    waiting: int
+    preempted: int
+    blocks: int

@@ -39,12 +39,14 @@ _PYTHON_ONLY = {"logit_bias", "logits_processors", "logprobs", "prompt_logprobs"
 _EARLY = {"true": True, "false": False, "never": "never"}
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model runs where."""
+def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """Which model runs where; ``positional`` has its path as an argument, where commands are about the model."""
     group = parser.add_argument_group("model")
-    group.add_argument(
-        "--model", "-m", metavar="PATH", help="model folder or .gguf file (default: the bundled storyteller)"
-    )
+    text = "model folder or .gguf file (default: the bundled storyteller)"
+    if positional:
+        parser.add_argument("model", metavar="MODEL", nargs="?", help=text)
+    else:
+        group.add_argument("--model", "-m", metavar="PATH", help=text)
     group.add_argument(
         "--draft-model", metavar="PATH", help="a smaller model with the same tokenizer that proposes tokens"
     )
@@ -126,7 +128,7 @@ def load_model(options: argparse.Namespace) -> LLM:
     from ovgen.llm import LLM  # brings the engine with it, which `ovgen convert` has no use for
 
     if options.model == "":
-        raise ConfigError("--model: the path is empty; leave the option out for the bundled storyteller")
+        raise ConfigError("the path of the model is empty; leave it out for the bundled storyteller")
     path = bundled_model() if options.model is None else Path(options.model)
     with status(f"Loading {path.name}"):
         llm = LLM(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from ovgen.engine.request import Request, TextStream, make_request
 from ovgen.engine.results import Results
 from ovgen.engine.scheduler import Plan, Scheduler
 from ovgen.engine.sequence import KVSequence
+from ovgen.engine.watch import Watch
 from ovgen.errors import CacheFullError, ContextLengthError, DeviceError, OvgenError, RequestError
 from ovgen.metrics import EngineMetrics
 from ovgen.runtime.runner import Chunk, Runner
@@ -64,6 +66,7 @@ class Loop:
         self._drafts = Drafts(draft_model)
         self.has_draft_model = draft_model is not None
         self._results = Results(self._sampler, self.scheduler, self._drafts, self._unemitted)
+        self.watch = Watch(self.metrics, self.scheduler, self._results)
         self._use(runner)
 
     def _use(self, runner: Runner) -> None:
@@ -280,6 +283,7 @@ class Loop:
             tokens += draft
             chunks.append(Chunk(sequence.number, tokens, past, sequence.blocks, rows, sequence.adapter))
         self._flying.append(plan)
+        plan.started = time.perf_counter()
         self.runner.start(chunks)
 
     def _in_flight(self) -> set[Request]:
@@ -300,7 +304,9 @@ class Loop:
         """Wait for the oldest step in flight and commit it."""
         if not self._flying:
             return
+        asked = time.perf_counter()
         logits = self.runner.wait()  # (rows, vocab) float32
+        landed = time.perf_counter()
         plan = self._flying.popleft()
         self.metrics.steps += 1
         served = self._results.commit(plan, logits, self.cache)
@@ -308,6 +314,7 @@ class Loop:
         for request in served:
             if request.finished:  # now, or while the device worked
                 self._forget(request)
+        self.watch.note(plan, asked, landed, self.pool)
 
     def _emit(self) -> None:
         """Turn new tokens into text; a stop string found there ends a request that is already in the next step."""
@@ -322,6 +329,7 @@ class Loop:
                 request.error = error
             if request.finished:
                 self._forget(request)
+        self.watch.tell()
 
     def _end(self, request: Request) -> None:
         """Free what a request holds that has failed, and its twins."""

@@ -27,6 +27,9 @@ class Results:
         scheduler: gets to know the texts that begin where a prompt ends.
         drafts: gets to know which guesses were right.
         unemitted: requests that have new tokens, in the order in which they got the first of them.
+
+    Attributes:
+        chosen: tokens, from the beginning.
     """
 
     def __init__(self, sampler: Sampler, scheduler: Scheduler, drafts: Drafts, unemitted: dict[Request, None]) -> None:
@@ -34,6 +37,7 @@ class Results:
         self._scheduler = scheduler
         self._drafts = drafts
         self._unemitted = unemitted
+        self.chosen = 0
 
     def commit(self, plan: Plan, logits: NDArray[np.float32], cache: KVCache) -> list[Request]:
         """Note what has been computed, and sample where a request has nothing left to compute.
@@ -59,6 +63,7 @@ class Results:
                 if request.remaining:
                     continue
                 if request.beams is not None:
+                    self.chosen += 1
                     ended = request.beams.note(request, logits[end - 1], cache, self._scheduler)
                     self._unemitted.update(dict.fromkeys(ended))
                 else:
@@ -98,6 +103,7 @@ class Results:
         sequence, accepted = request.sequence, 0
         while True:
             choice = self._sampler.choose(logits[first + accepted], request.sampler)
+            self.chosen += 1
             request.commit(choice, time.perf_counter())
             self._unemitted[request] = None
             if request.finished or accepted == len(draft) or choice.token_id != draft[accepted]:

@@ -38,13 +38,14 @@ class Scheduled(NamedTuple):
     draft: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
-    """One step: what to compute, what to copy before, and who had to give way."""
+    """One step: what to compute, what to copy before, who had to give way, and when the device was given it."""
 
     items: list[Scheduled] = field(default_factory=list)
     copies: list[Copy] = field(default_factory=list)
     preempted: list[Request] = field(default_factory=list)
+    started: float = 0.0
 
 
 class Scheduler:
