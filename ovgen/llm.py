@@ -22,6 +22,7 @@ from ovgen.engine.sequence import KVSequence
 from ovgen.engine.session import Session
 from ovgen.engine.watch import OnStep
 from ovgen.errors import CorruptFileError, ModelNotFoundError, RequestError
+from ovgen.explanation import explain
 from ovgen.graph.passes import settle_longrope
 from ovgen.loader import Adapters, Source, digest, load
 from ovgen.metrics import EngineMetrics
@@ -110,6 +111,7 @@ class LLM:
         self._digest = digest(place, times=True)  # before the weights are mapped
         source = load(place)
         self.path = source.path
+        self._compression = compression
         model = source.build()
         self.adapters.add_to(model)
         self.config = source.config
@@ -136,10 +138,12 @@ class LLM:
         if draft_model is not None:
             draft = load_draft(draft_model, source, runner.vocab_size, devices, config, engine_config, length)
         self.engine = Engine(runner, engine_config, length, source.eos_token_ids, self._runners.after, draft)
-        _log.info("KV cache: %s", self.engine.cache)
         lowered = self.kernels.native and self.kernels.model is model
         self._model = None if lowered else model
         self.load_time = time.perf_counter() - begin
+        if _log.isEnabledFor(logging.INFO):
+            for name, text in self.explain().items():
+                _log.info("%s: %s", name, text)
 
     @property
     def device(self) -> str:
@@ -197,6 +201,10 @@ class LLM:
     def fallbacks(self) -> tuple[Attempt, ...]:
         """What is not as wanted, and why: the attempts that failed."""
         return tuple(attempt for attempt in self._runners.report if attempt.reason is not None)
+
+    def explain(self) -> dict[str, str]:
+        """What was chosen when it was loaded, and why, by name: model, weights, device, form, kernels, precision ..."""
+        return explain(self, self._compression, self._runners)
 
     @overload
     def generate(

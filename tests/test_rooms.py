@@ -18,6 +18,7 @@ TOP = {
     "prompts",
     "draft",
     "doctor",
+    "explanation",
     "configuration",
     "yaml_file",
     "conversion",

@@ -63,4 +63,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=env.log_level())
+    if getattr(options, "verbose", False):
+        logger = logging.getLogger("ovgen")
+        logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
     return int(options.run(options))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -77,7 +77,10 @@ def add_model_options(parser: argparse.ArgumentParser, *, positional: bool = Fal
         help="LoRA adapter, the folder that PEFT saved, for --adapter NAME to choose; may be given several times",
     )
     group.add_argument(
-        "--verbose", "-v", action="store_true", help="say which device, form and kernels were chosen, and why"
+        "--verbose",
+        "-v",
+        action="store_true",
+        help="say which device, form, kernels and precision were chosen, and why",
     )
     _add_fields(parser.add_argument_group("engine"), EngineConfig)
     add_compression_options(parser)
@@ -130,8 +133,8 @@ def load_model(options: argparse.Namespace) -> LLM:
     if options.model == "":
         raise ConfigError("the path of the model is empty; leave it out for the bundled storyteller")
     path = bundled_model() if options.model is None else Path(options.model)
-    with status(f"Loading {path.name}"):
-        llm = LLM(
+    with nullcontext() if options.verbose else status(f"Loading {path.name}"):  # whose line others would break
+        return LLM(
             path,
             device=options.device,
             device_config=parse_properties(options.device_config),
@@ -141,10 +144,6 @@ def load_model(options: argparse.Namespace) -> LLM:
             adapters=_adapters(options.lora),
             **_given(options, EngineConfig),
         )
-    if options.verbose:
-        for line in (*llm.device_report, f"kernels: {llm.kernels}", f"KV cache: {llm.engine.cache}"):
-            print(line, file=sys.stderr)
-    return llm
 
 
 def _adapters(pairs: Sequence[str]) -> dict[str, str]:

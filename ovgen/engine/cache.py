@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,10 @@ class KVCache:
 
     def __str__(self) -> str:
         size = self.pool.limit * self.runner.bytes_per_block / (1 << 30)
-        return f"{self.runner.cache_layout}; at most {size:.3g} GiB, for {self.tokens} tokens, taken by need"
+        layers = dict.fromkeys(re.findall(r"\w+\[[^]]*\]", self.runner.cache_layout))  # most are alike
+        return (
+            f"{', '.join(layers)}; ".lstrip("; ") + f"at most {size:.3g} GiB, for {self.tokens} tokens, taken by need"
+        )
 
     def prepare(self, copies: Sequence[Copy]) -> None:
         """Give the runner memory for all blocks handed out, then copy those that are written to."""

@@ -17,6 +17,7 @@ from ovgen.graph.passes import ADAPTERS_INPUT, select_rows, to_paged
 from ovgen.runtime.advice import driver_advice
 from ovgen.runtime.device import absence, base_name, device_errors
 from ovgen.runtime.device_list import check_sections, device_properties
+from ovgen.runtime.explanation import explain
 from ovgen.runtime.kernels import KernelChoice, choose_kernels
 from ovgen.runtime.npuw import NpuwRunner
 from ovgen.runtime.paged import PagedRunner
@@ -31,6 +32,7 @@ Form = Literal["auto", "paged", "stateful", "static", "npuw"]
 """``auto`` is static on an NPU; elsewhere paged, and stateful where that cannot be built."""
 
 _INPUTS = {"input_ids", "attention_mask", "position_ids", "beam_idx", ADAPTERS_INPUT}
+_OURS = (PagedRunner, StatefulRunner, StaticRunner, NpuwRunner)
 _log = logging.getLogger("ovgen")
 
 
@@ -106,6 +108,7 @@ class Runners:
         self._properties = {device: device_properties(config, device) for device in devices}
         check_sections(config, devices)
         self._flat = [str(name) for name, value in config.items() if not isinstance(value, Mapping)]
+        self._asked = form
         self._engine = engine
         self._longest = longest
         self._identity = identity
@@ -139,6 +142,20 @@ class Runners:
         runner = self._next([failed])
         self.report[place] = failed
         return runner
+
+    def explain(self, runner: Runner) -> dict[str, str]:
+        """What was chosen for a runner that was made here, and why; by name, for people."""
+        assert isinstance(runner, _OURS)
+        assert self.kernels is not None
+        return explain(
+            runner.compiled,
+            runner.device,
+            runner.form,
+            asked=self._asked,
+            devices=list(self._properties),
+            config=self._properties[runner.device],
+            kernels=self.kernels,
+        )
 
     def _next(self, failures: list[Attempt]) -> Runner:
         """The next runner that can be made, ``failures`` having led to this; a warning tells each failure."""
@@ -239,7 +256,7 @@ class Runners:
 
     @cached_property
     def _windows(self) -> dict[str, int | None]:
-        return attention_windows(self._model)
+        return attention_windows(self._model, self._longest)
 
 
 def _kinds(device: str, form: Form) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def test_texts_that_are_compared_are_printed_at_the_end(
         (["generate", "--device-config", "NO_SUCH=1"], "NO_SUCH"),
         (["generate", "--device-config", "NPU=x", "--device-config", "NPU:A=B"], "got 'NPU=x and NPU:A=B'"),
         (["generate", "--device-config", "NPU:A=B", "--device-config", "NPU=x"], "takes NAME=VALUE or DEVICE:NAME"),
-        (["generate", "--model", ""], "--model: the path is empty"),
+        (["generate", "--model", ""], "the path of the model is empty"),
         (["convert", "", "x"], "the source must be the path of a model"),
         (["generate", "--file", "no-such-file"], "cannot read prompts"),
         (["chat", "--model", "no/such/folder"], "there is no model at"),
