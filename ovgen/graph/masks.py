@@ -30,6 +30,7 @@ def mask_model(model: ov.Model) -> tuple[ov.Model, dict[str, int]]:
         raise TransformationError(f"the model lacks input_ids or attention_mask: it has {', '.join(sorted(names))}")
     copy = model.clone()
     _shapes_from_inputs(copy)
+    _logical(copy)
     masks: dict[str, ov.Output] = {}
     users: dict[str, int] = {}
     for attention in attentions(copy):
@@ -60,6 +61,15 @@ def _shapes_from_inputs(model: ov.Model) -> None:
         shape = op.convert(op.concat([batch, *heads, length, size], 0), node.get_output_element_type(0))
         for user in node.output(0).get_target_inputs():
             user.replace_source_output(shape.output(0))
+
+
+def _logical(model: ov.Model) -> None:
+    """Of booleans, ``BitwiseAnd`` is ``LogicalAnd``: OpenVINO evaluates only the latter without compiling. In place."""
+    for node in model.get_ops():
+        if node.get_type_name() == "BitwiseAnd" and node.get_output_element_type(0) == ov.Type.boolean:
+            both = op.logical_and(node.input_value(0), node.input_value(1))
+            for user in node.output(0).get_target_inputs():
+                user.replace_source_output(both.output(0))
 
 
 def _size(port: ov.Output, axis: int) -> ov.Node:

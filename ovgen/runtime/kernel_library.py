@@ -27,6 +27,7 @@ _MOST_PROJECTIONS = 4
 _DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
 _HUGE = 2 << 20  # bytes of a huge page
 _CHUNK = 32 << 20  # bytes of memory for packed matrices that is taken at once
+_READ = 8 << 20  # bytes of codes that have been packed, whose memory is given back at once
 
 
 class _Shape(ctypes.Structure):
@@ -116,7 +117,6 @@ class KernelLibrary:
         arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
         codes, *numbers = map(_pointer, arrays)
         self._library.ovgen_pack(ctypes.byref(shape), number, codes, _DTYPES[weight.dtype], *numbers, _pointer(packed))
-        _release(weight.codes)
 
     def node(self, kind: str, inputs: list[ov.Output], attributes: dict[str, Any]) -> ov.Node:
         """One of the operations."""
@@ -133,6 +133,7 @@ class Packer:
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library
         self._chunk = np.empty(0, np.uint8)  # of memory that is not used yet; the matrices keep theirs alive
+        self._read: list[NDArray[Any]] = []  # codes that have been packed, and are in memory still
 
     def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> PackedMatrix:
         """Matrices of the same input, of as many bits and equal groups, in one.
@@ -157,6 +158,9 @@ class Packer:
         packed = self._take(self._library.packed_bytes(shape))
         for number, projection in enumerate(projections):
             self._library.pack(shape, number, projection, packed)
+            self._read.append(projection.weight.codes)
+        if sum(codes.nbytes for codes in self._read) >= _READ:
+            self.release()
         return PackedMatrix(op.constant(packed, shared_memory=True), attributes)
 
     def linear(self, x: ov.Output, packed: PackedMatrix, activation: str = "none") -> list[ov.Output]:
@@ -170,6 +174,16 @@ class Packer:
     def embedding(self, ids: ov.Output, packed: PackedMatrix) -> ov.Output:
         """Rows of the matrix: ``(...)`` int -> ``(..., columns)`` f32."""
         return self._library.node("CompressedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
+
+    def release(self) -> None:
+        """Give back the memory of what has been packed; to be called once more at the end.
+
+        It is done for many matrices at a time: looking up where files are mapped takes as long as packing a small one.
+        """
+        mapped = list(_mapped_files())
+        for codes in self._read:
+            _release(codes, mapped)
+        self._read.clear()
 
     def _take(self, size: int) -> NDArray[np.uint8]:
         """Zeroed memory, in huge pages where the system gives them: decoding reads all of it for every token."""
@@ -193,11 +207,11 @@ def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
     return None if array is None else ctypes.c_void_p(array.ctypes.data)
 
 
-def _release(array: NDArray[Any]) -> None:
+def _release(array: NDArray[Any], mapped: Sequence[tuple[int, int]]) -> None:
     """Give back the memory of what is mapped from a file: it is not read again, and the file still has it."""
     first = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
     last = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if array.flags.c_contiguous and any(begin <= first < last <= end for begin, end in _mapped_files()):
+    if array.flags.c_contiguous and any(begin <= first < last <= end for begin, end in mapped):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 

@@ -85,9 +85,10 @@ def choose_kernels(
     if reason is None and kernels == "auto" and library.instruction_set == "scalar":
         reason = "there are none for this CPU that would be faster than OpenVINO's"
     if reason is None:
-        lowered = model.clone() if keep else model
+        lowered, packer = model.clone() if keep else model, Packer(library)
         try:
-            report = to_native(lowered, Packer(library))
+            report = to_native(lowered, packer)
+            packer.release()
         except (RuntimeError, ValueError, MemoryError) as error:
             raise KernelError(f"the model cannot be lowered: {error}. kernels='off' does without") from error
         if report.skipped:

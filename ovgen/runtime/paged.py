@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ class PagedRunner:
             elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
             longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
         fixed: make graphs of fixed shapes, too, which take less time: for a token of one sequence, and for what is
-            computed again and again, such as drafts. It should be so only if they can share the weights.
+            computed again and again, such as drafts. They are compiled in the background, while the graph of any shape
+            goes on. It should be so only if they can share the weights.
 
     Raises:
         DeviceError: the device refuses the model.
@@ -114,8 +116,8 @@ class PagedRunner:
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self.cache_layout = f"paged {self._cache.layout}"
         self._model = model if fixed else None
-        self._asked: Counter[int] = Counter({1: _OFTEN - 1})  # how often steps of so many tokens were wanted
-        self._fixed(1)
+        self._asked: Counter[int] = Counter()  # how often steps of so many tokens were wanted
+        self._coming: tuple[int, Future[ov.CompiledModel]] | None = None  # for so many tokens, being compiled
         if on_gpu(self.compiled):
             self._check_blocks()
 
@@ -208,30 +210,52 @@ class PagedRunner:
         with device_errors(self.device):
             self._cache.write(blocks, data)
 
+    def settle(self) -> None:
+        """Wait for what is being compiled in the background, so that it disturbs nobody who measures."""
+        if self._coming is not None:
+            self._coming[1].exception()
+            self._adopt()
+
     def _fixed(self, tokens: int) -> int:
-        """``tokens`` if there is a graph for just as many, else 0; it is made when it has been wanted often."""
+        """``tokens`` if there is a graph for just as many, else 0; one is compiled when it has been wanted often."""
+        if self._coming is not None and self._coming[1].done():
+            self._adopt()
         if self._model is None or tokens > _MOST_FIXED:
             return 0
-        if tokens not in self._lanes[-1].graphs:
-            self._asked[tokens] += 1
-            if self._asked[tokens] < _OFTEN:
-                return 0
-            try:
-                self._make_fixed(tokens)
-            except (DeviceError, RuntimeError) as error:
-                text = "steps of a fixed number of tokens take longer: there can be no graphs for them: %s"
-                _log.warning(text, error)
-                self._model = None
-                return 0
-        return tokens
+        if tokens in self._lanes[-1].graphs:
+            return tokens
+        self._asked[tokens] += 1
+        if self._asked[tokens] >= _OFTEN and self._coming is None:
+            self._begin_fixed(tokens)
+        return 0
 
-    def _make_fixed(self, tokens: int) -> None:
-        compiled = compile_model(of_tokens(self._model, tokens), self.device, self._config)
-        for lane in self._lanes:
-            graph = _Graph(compiled)
-            wait_before_freeing(self, graph.request)
-            self._cache.share(graph.request)
-            lane.graphs[tokens] = graph  # last: if this is interrupted, it is made another time
+    def _begin_fixed(self, tokens: int) -> None:
+        """Compile a graph in a thread that ends with that, and that the end of the program waits for."""
+        assert self._model is not None
+        try:
+            pool = ThreadPoolExecutor(1, "ovgen-compile")
+            self._coming = tokens, pool.submit(_compile_fixed, self._model, tokens, self.device, self._config)
+            pool.shutdown(wait=False)
+        except RuntimeError as error:  # no more threads
+            self._go_without(error)
+
+    def _adopt(self) -> None:
+        """Use what has been compiled; between two steps, as it is given the blocks that they work on."""
+        assert self._coming is not None
+        tokens, future = self._coming
+        try:
+            for lane in self._lanes:
+                graph = _Graph(future.result())
+                wait_before_freeing(self, graph.request)
+                self._cache.share(graph.request)
+                lane.graphs[tokens] = graph
+        except (DeviceError, RuntimeError, MemoryError) as error:
+            self._go_without(error)
+        self._coming = None  # last: if this is interrupted, it is done another time
+
+    def _go_without(self, error: Exception) -> None:
+        _log.warning("steps of a fixed number of tokens take longer: there can be no graphs for them: %s", error)
+        self._model = None
 
     def _check_blocks(self) -> None:
         """Compute a token to see that it is cached: a plugin that works on a copy of the blocks does not say so."""
@@ -242,6 +266,11 @@ class PagedRunner:
             raise UnsupportedModelError(
                 f"{self.device} does not write into the blocks of the KV cache that it is given"
             )
+
+
+def _compile_fixed(model: ov.Model, tokens: int, device: str, config: Mapping[str, Any]) -> ov.CompiledModel:
+    """A graph for steps of so many tokens. It knows no runner, so that one can go while its graph is compiled."""
+    return compile_model(of_tokens(model, tokens), device, config)
 
 
 def _useful(config: Mapping[str, Any], device: str) -> dict[str, Any]:

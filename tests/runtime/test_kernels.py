@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
+from numpy.typing import NDArray
 
 import ovgen
+from ovgen.graph.passes import to_paged
 from ovgen.runtime import kernels as module
+from ovgen.runtime.paged import PagedRunner
+from ovgen.runtime.runner import Chunk
+from ovgen.runtime.windows import attention_windows
 from ovgen.weights import Compression
 from tests.tiny_models import make
 
@@ -187,8 +194,72 @@ def test_without_fixed_shapes_the_others_are_used(
     def refuse(model: ov.Model, tokens: int) -> ov.Model:
         raise RuntimeError("no such shape")
 
-    expected = ovgen.LLM(int8).generate(IDS, max_new_tokens=5, ignore_eos=True).token_ids
+    expected = ovgen.LLM(int8).generate(IDS, max_new_tokens=9, ignore_eos=True).token_ids
     monkeypatch.setattr("ovgen.runtime.paged.of_tokens", refuse)
     llm = ovgen.LLM(int8)
-    assert llm.generate(IDS, max_new_tokens=5, ignore_eos=True).token_ids == expected
+    assert llm.generate(IDS, max_new_tokens=9, ignore_eos=True).token_ids == expected
+    settle(llm)
+    assert llm.generate(IDS, max_new_tokens=9, ignore_eos=True).token_ids == expected
     assert caplog.text.count("no such shape") == 1
+
+
+def settle(llm: ovgen.LLM) -> PagedRunner:
+    runner = llm.engine.runner
+    assert isinstance(runner, PagedRunner)
+    runner.settle()
+    return runner
+
+
+def decoded(runner: PagedRunner, steps: int) -> NDArray[np.float32]:
+    """Logits ``(steps, vocab)`` of single tokens behind a prompt."""
+    runner.resize(1)
+    runner.start([Chunk(0, IDS, 0, [0], 1)])
+    runner.wait()
+    logits = []
+    for past in range(len(IDS), len(IDS) + steps):
+        runner.start([Chunk(0, [past], past, [0], 1)])
+        logits.append(runner.wait()[0].copy())
+    return np.array(logits)
+
+
+@needs_compiler
+def test_fixed_shapes_are_compiled_in_the_background_and_compute_the_same(int8: Path) -> None:
+    llm = ovgen.LLM(int8, kernels="require")
+    form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
+    runner, plain = (PagedRunner(form, "CPU", {}, fixed=fixed) for fixed in (True, False))
+    expected = decoded(plain, 12)
+    assert list(runner._lanes[0].graphs) == [0]  # loading does not wait for them, nor does the first token
+    np.testing.assert_array_equal(decoded(runner, 12), expected)  # somewhere there the other graph takes over
+    runner.settle()
+    assert list(runner._lanes[0].graphs) == [0, 1]
+    np.testing.assert_array_equal(decoded(runner, 12), expected)
+    assert runner._lanes[0].request is runner._lanes[0].graphs[1].request
+    assert list(plain._lanes[0].graphs) == [0]
+
+
+@needs_compiler
+def test_a_runner_can_go_while_its_fixed_shapes_are_compiled(int8: Path) -> None:
+    llm = ovgen.LLM(int8, kernels="require")
+    form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
+    runner = PagedRunner(form, "CPU", {}, fixed=True)
+    decoded(runner, 4)
+    assert runner._coming is not None
+    reference, future = weakref.ref(runner), runner._coming[1]
+    del runner
+    gc.collect()
+    assert reference() is None
+    assert isinstance(future.result(), ov.CompiledModel)
+
+
+@needs_compiler
+def test_without_threads_there_are_no_fixed_shapes(
+    int8: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    llm = ovgen.LLM(int8, kernels="require")
+    monkeypatch.setattr("ovgen.runtime.paged.ThreadPoolExecutor.submit", refuse)
+    llm.generate(IDS, max_new_tokens=9, ignore_eos=True)
+    assert caplog.text.count("can't start new thread") == 1
+    assert list(settle(llm)._lanes[0].graphs) == [0]

@@ -105,6 +105,24 @@ def test_long_windows_are_found(window: int | None) -> None:
     assert list(attention_windows(attention_model(window)[0]).values()) == [window or 0]
 
 
+def test_windows_wider_than_any_sequence_are_none() -> None:
+    model, _ = attention_model(64)
+    assert list(attention_windows(model, 64).values()) == [0]
+    assert list(attention_windows(model, 65).values()) == [64]
+
+
+def test_what_can_only_be_compiled_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(plain: ov.Node, i: ov.Node, j: ov.Node) -> ov.Node:
+        old = op.less_equal(j, op.subtract(i, i64(9)))
+        return hidden_where(op.bitwise_or(old, old), plain)  # which OpenVINO does not evaluate
+
+    assert list(attention_windows(with_mask(both)).values()) == [9]
+    monkeypatch.setattr("ovgen.runtime.windows.core", None)  # nothing can be compiled
+    assert list(attention_windows(attention_model(9)[0]).values()) == [9]
+    with pytest.raises(TypeError):
+        attention_windows(with_mask(both))
+
+
 def test_openvinos_transformation_knows_our_windows_by_itself() -> None:
     """So that others run what we write: openvino.genai's paged form is that transformation and nothing more."""
     model, _ = attention_model(5)
