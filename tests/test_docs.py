@@ -1,9 +1,14 @@
 """What the documentation shows is run: every Python block, in order, and every script that is named."""
 
+import logging
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ovgen.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("models/*.md")])
@@ -11,6 +16,16 @@ INSTALLED = ("ovgen/_models", "ovgen/_kernels")  # where folders of the reposito
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
+@pytest.fixture
+def log_level() -> Iterator[None]:
+    """Puts the level of the logger ``ovgen`` back, which a page sets."""
+    logger = logging.getLogger("ovgen")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("log_level")
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -27,6 +42,38 @@ def test_named_files_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (page.parent / target).exists(), target
     assert not re.search(r"@[A-Z_]+@", text), "a figure is missing"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_links_to_headings_find_them(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        assert anchor in headings(page.parent / target if target else page), f"{target}#{anchor}"
+
+
+COMMANDS = sorted(
+    {
+        line.split(" #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for line in re.findall(r"^(?:[A-Z_]+=\S+ )*ovgen (.+)$", block, re.MULTILINE)
+    }
+)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_and_their_options_are_there(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, *given = shlex.split(line)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    offered = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    assert {word.partition("=")[0] for word in given if word.startswith("--")} <= offered
 
 
 def test_the_readme_begins_with_the_two_commands_and_a_program() -> None:
