@@ -19,6 +19,7 @@ TOP = {
     "draft",
     "doctor",
     "explanation",
+    "quality",
     "configuration",
     "yaml_file",
     "conversion",
