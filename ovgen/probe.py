@@ -64,7 +64,15 @@ def try_in_child(
     in_child("ovgen.probe", task, who=device, doing=f"tried the {form} form", timeout=timeout)
 
 
-def in_child(module: str, task: Mapping[str, Any], *, who: str, doing: str, timeout: float) -> Any:
+def in_child(
+    module: str,
+    task: Mapping[str, Any],
+    *,
+    who: str,
+    doing: str,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> Any:
     """What ``python -m module`` makes of a task, with `answer` at its other end.
 
     Args:
@@ -73,6 +81,7 @@ def in_child(module: str, task: Mapping[str, Any], *, who: str, doing: str, time
         who: the device, for messages.
         doing: what the child does, for messages.
         timeout: seconds, after which it is killed.
+        environment: variables of its own.
 
     Raises:
         ConfigError: the child raised one.
@@ -87,7 +96,8 @@ def in_child(module: str, task: Mapping[str, Any], *, who: str, doing: str, time
             capture_output=True,
             check=False,
             timeout=timeout,
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},  # no current folder of its own
+            # No current folder of its own.
+            env={**os.environ, **(environment or {}), "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
         )
     except subprocess.TimeoutExpired as error:
         ended = f"was not done after {timeout:g} s"

@@ -15,7 +15,7 @@ from ovgen.errors import OvgenError
 
 __all__ = ["main"]
 
-_COMMANDS = ("generate", "chat", "perplexity", "convert", "config", "devices", "doctor", "kernels")
+_COMMANDS = ("generate", "chat", "bench", "perplexity", "convert", "config", "devices", "doctor", "kernels")
 _EXAMPLE = """examples:
   ovgen generate "Once upon a time"
   ovgen chat --model path/to/model

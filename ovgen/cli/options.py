@@ -28,6 +28,8 @@ __all__ = [
     "asks_several",
     "compression",
     "load_model",
+    "model_options",
+    "model_path",
     "parse_properties",
     "sampling_options",
     "to_json",
@@ -130,20 +132,37 @@ def load_model(options: argparse.Namespace) -> LLM:
     """The model that the options name."""
     from ovgen.llm import LLM  # brings the engine with it, which `ovgen convert` has no use for
 
+    path = model_path(options)
+    with nullcontext() if options.verbose else status(f"Loading {path.name}"):  # whose line others would break
+        return LLM(path, **model_options(options))
+
+
+def model_path(options: argparse.Namespace) -> Path:
+    """Where the model is.
+
+    Raises:
+        ConfigError: the path is empty.
+    """
     if options.model == "":
         raise ConfigError("the path of the model is empty; leave it out for the bundled storyteller")
-    path = bundled_model() if options.model is None else Path(options.model)
-    with nullcontext() if options.verbose else status(f"Loading {path.name}"):  # whose line others would break
-        return LLM(
-            path,
-            device=options.device,
-            device_config=parse_properties(options.device_config),
-            form=options.form,
-            weights=compression(options),
-            draft_model=options.draft_model,
-            adapters=_adapters(options.lora),
-            **_given(options, EngineConfig),
-        )
+    return bundled_model() if options.model is None else Path(options.model)
+
+
+def model_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What else `LLM` takes.
+
+    Raises:
+        ConfigError: an option has no such value.
+    """
+    return {
+        "device": options.device,
+        "device_config": parse_properties(options.device_config),
+        "form": options.form,
+        "weights": compression(options),
+        "draft_model": options.draft_model,
+        "adapters": _adapters(options.lora),
+        **_given(options, EngineConfig),
+    }
 
 
 def _adapters(pairs: Sequence[str]) -> dict[str, str]:
