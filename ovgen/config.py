@@ -349,8 +349,9 @@ def _check_sampling(p: SamplingParams) -> None:
     _require(
         "adapter", p.adapter, p.adapter is None or (isinstance(p.adapter, str) and p.adapter != ""), "a name, or None"
     )
-    structured_ok = p.structured_outputs is None or isinstance(p.structured_outputs, StructuredOutputs)
-    _require("structured_outputs", p.structured_outputs, structured_ok, "StructuredOutputs, or None")
+    form = p.structured_outputs
+    form_ok = form is None or isinstance(form, StructuredOutputs)
+    _require("structured_outputs", form, form_ok, "a StructuredOutputs, as in ovgen.StructuredOutputs(regex=...)")
     _check_several(p)
 
 

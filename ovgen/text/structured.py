@@ -232,7 +232,8 @@ def _grammar(wanted: StructuredOutputs) -> str:
     try:
         from llguidance import LLMatcher, grammar_from, regex_to_lark
     except ImportError as error:
-        raise RequestError(f'structured_outputs takes llguidance ({error}): pip install "ovgen[structured]"') from error
+        hint = "pip install 'ovgen[structured]', or '.[structured]' in a clone"
+        raise RequestError(f"structured_outputs takes llguidance ({error}): {hint}") from error
     try:
         if wanted.json is not None:
             return LLMatcher.grammar_from_json_schema(wanted.schema(), {"whitespace_pattern": _WHITE_SPACE})

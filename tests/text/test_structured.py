@@ -445,9 +445,9 @@ def test_a_backslash_may_be_matched() -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
-    with pytest.raises(RequestError, match=re.escape('pip install "ovgen[structured]"')):
+    with pytest.raises(RequestError, match=re.escape("pip install 'ovgen[structured]'")):
         check_structure(StructuredOutputs(regex="a"))
-    with pytest.raises(RequestError, match=re.escape('pip install "ovgen[structured]"')):
+    with pytest.raises(RequestError, match=re.escape("pip install 'ovgen[structured]'")):
         Constraints(LETTERS, 11, frozenset({END})).constraint(StructuredOutputs(regex="a"))
 
 
