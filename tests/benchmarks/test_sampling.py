@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from ovgen.config import SamplingParams
 from ovgen.sampling import Choice, Sampler, SamplerState, StopStrings, token_logprobs
+from ovgen.sampling.beams import BeamSearch
 from ovgen.sampling.transforms import Logits
 
 SMALL, LARGE = 50_257, 151_936  # vocabularies of GPT-2 and of Qwen2
@@ -73,11 +74,36 @@ def test_draw(benchmark: BenchmarkFixture, options: dict[str, Any], make: Any) -
     measure(benchmark, make(LARGE), 1, 16, options)
 
 
+@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("vocab", [SMALL, LARGE])
+def test_draw_for_a_batch(benchmark: BenchmarkFixture, vocab: int, rows: int) -> None:
+    measure(benchmark, peaked(vocab), rows, 16, {"temperature": 0.8, "top_k": 50, "top_p": 0.95})
+
+
+@pytest.mark.parametrize("beams", [2, 4, 16])
+@pytest.mark.parametrize("vocab", [SMALL, LARGE])
+def test_beams(benchmark: BenchmarkFixture, vocab: int, beams: int) -> None:
+    """A step of a search: the candidates of each beam, and which of them go on."""
+    params = SamplingParams(num_beams=beams)
+    search = BeamSearch(params, frozenset({2}), 1 << 20)
+    fresh, state = peaked(vocab), SamplerState(params, [1], frozenset({2}))
+    work = np.empty((beams, vocab), np.float32)
+    search.step([search.candidates(fresh.copy(), state)])
+
+    def refill() -> None:
+        work[:] = fresh
+
+    def step() -> int:
+        return len(search.step([search.candidates(row, state) for row in work]))
+
+    assert benchmark.pedantic(step, setup=refill, rounds=50, warmup_rounds=2) == beams  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize("history", [100, 1_000, 10_000])
 @pytest.mark.parametrize(
     "options",
-    [{"repetition_penalty": 1.1}, {"no_repeat_ngram_size": 3}],
-    ids=["repetition", "ngram"],
+    [{"repetition_penalty": 1.1}, {"presence_penalty": 0.1, "frequency_penalty": 0.1}, {"no_repeat_ngram_size": 3}],
+    ids=["repetition", "frequency", "ngram"],
 )
 def test_history(benchmark: BenchmarkFixture, options: dict[str, Any], history: int) -> None:
     measure(benchmark, peaked(LARGE), 1, history, options)
