@@ -3,7 +3,8 @@
 `Worker` is the near end of such a process, `serve` the far one. A line of JSON goes in, and one comes out:
 
 - ``{"do": "generate", "prompts": [[1, 2], ...], "tokens": 8}``: greedy, prompts of one length in a batch.
-  Answer: seconds to the first token (of all prompts), and from there to the last one, ``{"first": ..., "rest": ...}``.
+  Answer: seconds to the first token (of all prompts), and from there to the last one, ``{"first": ..., "rest": ...}``,
+  and the tokens, ``"ids"``.
 - ``{"do": "step", "tokens": 4, "past": 64}``: so many tokens in one pass, seconds; `Ovgen` only.
 - ``{"do": "read"}``: bytes a second that are read from memory; `Memory` only.
 
@@ -34,9 +35,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ENGINES", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
+__all__ = ["ENGINES", "THREADS", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
 
-_THREADS = os.cpu_count() or 1
+THREADS = int(os.environ.get("BENCH_THREADS") or os.cpu_count() or 1)
+"""That every engine computes with."""
 
 
 class WorkerError(Exception):
@@ -65,7 +67,7 @@ class Worker:
             raise WorkerError(str(error)) from error
         self._answer()  # when it has been loaded
 
-    def ask(self, do: str, **options: Any) -> dict[str, float]:
+    def ask(self, do: str, **options: Any) -> dict[str, Any]:
         """One piece of work, done.
 
         Raises:
@@ -86,14 +88,14 @@ class Worker:
         self._process.wait()
         self._process.stdout.close()
 
-    def _answer(self) -> dict[str, float]:
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self.close()
             said = self._log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise WorkerError(f"{said[-1]} (exit status {self._process.returncode}; more in {self._log})")
-        answer: dict[str, float] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 
@@ -107,7 +109,7 @@ def serve(engine: str, path: str) -> None:
     begin = time.perf_counter()
     loaded: Any = served(path)
     state = {"load": time.perf_counter() - begin, "idle": 0.0}
-    answer: dict[str, float] = {}
+    answer: dict[str, Any] = {}
     while True:
         answers.write(json.dumps({**answer, **state, "peak": _peak_bytes()}) + "\n")
         answers.flush()
@@ -127,18 +129,23 @@ class Ovgen:
     kernels = "require"
 
     def __init__(self, path: str) -> None:
-        self._llm: Any = import_module("ovgen").LLM(path, kernels=self.kernels, enable_prefix_caching=False)
+        self._llm: Any = import_module("ovgen").LLM(
+            path,
+            kernels=self.kernels,
+            enable_prefix_caching=False,
+            device_config={"INFERENCE_NUM_THREADS": THREADS},
+        )
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""
         begin = time.perf_counter()
         outputs = self._llm.generate(prompts, max_new_tokens=tokens, temperature=0, ignore_eos=True)
         self._llm.engine.runner.settle()  # what it compiles in the background must not disturb the next
         first = max(output.metrics.first_token for output in outputs)
         last = max(output.metrics.last_token for output in outputs)
-        return {"first": first - begin, "rest": last - first}
+        return {"first": first - begin, "rest": last - first, "ids": [list(output.token_ids) for output in outputs]}
 
-    def step(self, tokens: int, past: int, repeat: int = 8) -> dict[str, float]:
+    def step(self, tokens: int, past: int, repeat: int = 8) -> dict[str, Any]:
         """The runner's time alone, the median of some steps."""
         chunk_of = import_module("ovgen.runtime.runner").Chunk
         runner, sequence = self._llm.engine.runner, -1
@@ -162,26 +169,34 @@ class OvgenPlugin(Ovgen):
     kernels = "off"
 
 
+class OvgenAuto(Ovgen):
+    """ovgen as it is without any options but for prefix caching, as prompts come twice."""
+
+    kernels = "auto"
+
+
 class GenAI:
-    """openvino.genai as it is without any options; times are those that it gives."""
+    """openvino.genai as it is without any options but for the number of threads; times are those that it gives."""
 
     imports = ("openvino_genai",)
 
     def __init__(self, path: str) -> None:
         self._genai: Any = import_module("openvino_genai")
         self._tensor: Any = import_module("openvino").Tensor
-        self._pipeline = self._genai.LLMPipeline(path, "CPU")
+        self._pipeline = self._genai.LLMPipeline(path, "CPU", INFERENCE_NUM_THREADS=THREADS)
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""
         config = self._genai.GenerationConfig()
         config.max_new_tokens, config.do_sample, config.ignore_eos = tokens, False, True
         ids = np.array(prompts, np.int64)
         inputs = self._genai.TokenizedInputs(self._tensor(ids), self._tensor(np.ones_like(ids)))
-        metrics = self._pipeline.generate(inputs, config).perf_metrics
+        results = self._pipeline.generate(inputs, config)
+        metrics = results.perf_metrics
         times = metrics.raw_metrics.m_new_token_times  # of the steps, ms
         assert len(times) == tokens
-        return {"first": metrics.get_ttft().mean / 1000, "rest": (times[-1] - times[0]) / 1000}
+        made = [list(tokens) for tokens in results.tokens]
+        return {"first": metrics.get_ttft().mean / 1000, "rest": (times[-1] - times[0]) / 1000, "ids": made}
 
 
 class LlamaCpp:
@@ -199,23 +214,26 @@ class LlamaCpp:
         options = self._lib.llama_context_default_params()
         options.n_ctx, options.n_seq_max, options.kv_unified = self._length, self._most, True
         options.n_batch = options.n_ubatch = 512
-        options.n_threads = options.n_threads_batch = _THREADS
+        options.n_threads = options.n_threads_batch = THREADS
         self._context = self._lib.llama_init_from_model(model, options)
         assert self._context, "llama.cpp makes no context"
         self._batch = self._lib.llama_batch_init(options.n_batch, 0, 1)
 
-    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, float]:
+    def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
         begin = time.perf_counter()
         fresh, past = prompts, 0
+        made: list[list[int]] = [[] for _ in prompts]
         for number in range(tokens):
             likeliest = self._step(fresh, past)
+            for ids, token in zip(made, likeliest, strict=True):
+                ids.append(token)
             past += len(fresh[0])
             fresh = [[token] for token in likeliest]
             if not number:
                 first = time.perf_counter()
-        return {"first": first - begin, "rest": time.perf_counter() - first}
+        return {"first": first - begin, "rest": time.perf_counter() - first, "ids": made}
 
     def _step(self, fresh: list[list[int]], past: int) -> list[int]:
         """Compute new tokens of all sequences, equally many; the likeliest token of each."""
@@ -264,11 +282,11 @@ class Memory:
             self._kept.madvise(mmap.MADV_HUGEPAGE)
         memory = np.frombuffer(self._kept, np.int32)
         memory[:] = 1  # pages that nobody wrote to are all the same one
-        self._parts = np.split(memory, [len(memory) * n // _THREADS // 1024 * 1024 for n in range(1, _THREADS)])
-        self._pool = ThreadPoolExecutor(_THREADS)
+        self._parts = np.split(memory, [len(memory) * n // THREADS // 1024 * 1024 for n in range(1, THREADS)])
+        self._pool = ThreadPoolExecutor(THREADS)
         self._reader = self._compiled() or np.max
 
-    def read(self) -> dict[str, float]:
+    def read(self) -> dict[str, Any]:
         """Bytes a second: the best of some times, since whatever disturbs only slows."""
         seconds = []
         for _ in range(5):
@@ -291,6 +309,7 @@ class Memory:
 
 
 ENGINES: dict[str, Any] = {
+    "ovgen": OvgenAuto,
     "native": Ovgen,
     "plugin": OvgenPlugin,
     "genai": GenAI,
