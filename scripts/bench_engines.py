@@ -35,10 +35,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ENGINES", "THREADS", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
+__all__ = ["ENGINES", "PROPERTIES", "THREADS", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
 
 THREADS = int(os.environ.get("BENCH_THREADS") or os.cpu_count() or 1)
 """That every engine computes with."""
+
+PROPERTIES: dict[str, Any] = {"INFERENCE_NUM_THREADS": THREADS}
+"""That every engine on OpenVINO gets."""
+
+if os.environ.get("BENCH_KV_CACHE"):
+    PROPERTIES["KV_CACHE_PRECISION"] = os.environ["BENCH_KV_CACHE"]
 
 
 class WorkerError(Exception):
@@ -133,7 +139,7 @@ class Ovgen:
             path,
             kernels=self.kernels,
             enable_prefix_caching=False,
-            device_config={"INFERENCE_NUM_THREADS": THREADS},
+            device_config=PROPERTIES,
         )
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
@@ -183,7 +189,7 @@ class GenAI:
     def __init__(self, path: str) -> None:
         self._genai: Any = import_module("openvino_genai")
         self._tensor: Any = import_module("openvino").Tensor
-        self._pipeline = self._genai.LLMPipeline(path, "CPU", INFERENCE_NUM_THREADS=THREADS)
+        self._pipeline = self._genai.LLMPipeline(path, "CPU", **PROPERTIES)
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""

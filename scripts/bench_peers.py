@@ -8,8 +8,9 @@ Models have random weights and are made in ``--work`` when they are not there: f
 ovgen, which openvino.genai and optimum-intel read too, and GGUF files. Each engine has a process of its own, all with
 the same number of threads; they take turns. Shown are medians of the rounds. "x" is how many times as fast an engine
 decodes as the first one, the median of the quotients within a round, with the least and the most; "same tokens" is the
-share of greedy tokens up to the first that differs from the first engine's. Precisions of the KV cache differ: OpenVINO
-keeps it in 8 bits on a CPU unless told otherwise, PyTorch in float32.
+share of greedy tokens up to the first that differs from the first engine's. In f32 all keep the KV cache in float32,
+too, but for llama.cpp (float16); else each does what it does by itself: OpenVINO keeps it in 8 bits, which changes the
+texts of random models.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -81,6 +83,7 @@ def compared(work: Path, model: str, precision: str, options: argparse.Namespace
     """All engines with one model in one precision; prints their table."""
     import bench_models as models  # needs what the Python of the peers may not have
 
+    os.environ["BENCH_KV_CACHE"] = "f32" if precision == "f32" else ""  # for the processes of engines
     ir = models.ir_folder(work, model, precision)
     places: dict[str, Path | None] = dict.fromkeys(NAMES, ir)
     if "llamacpp" in options.engines:

@@ -9,7 +9,7 @@ import time
 from importlib import import_module
 from typing import Any
 
-from bench_engines import ENGINES, THREADS
+from bench_engines import ENGINES, PROPERTIES, THREADS
 
 __all__ = ["Optimum", "Transformers"]
 
@@ -57,13 +57,15 @@ class Transformers:
 
 
 class Optimum(Transformers):
-    """optimum-intel on the CPU, as it is without options but for the number of threads."""
+    """optimum-intel on the CPU, as it is, but for what all engines on OpenVINO get."""
 
     imports = ("torch", "optimum.intel")
 
     def _load(self, path: str) -> Any:
         kind = import_module("optimum.intel").OVModelForCausalLM
-        return kind.from_pretrained(path, device="CPU", ov_config={"INFERENCE_NUM_THREADS": str(THREADS)})
+        return kind.from_pretrained(
+            path, device="CPU", ov_config={name: str(value) for name, value in PROPERTIES.items()}
+        )
 
 
 ENGINES.update(transformers=Transformers, optimum=Optimum)

@@ -256,4 +256,4 @@ def test_who_had_to_give_way_is_counted() -> None:
 
 
 def test_the_cache_says_how_much_it_may_take() -> None:
-    assert str(make_engine(blocks=512).cache) == "fake; at most 0.5 GiB, for 2048 tokens, taken by need"
+    assert str(make_engine(blocks=512).cache) == "at most 0.5 GiB, for 2048 tokens, taken by need"
