@@ -27,6 +27,7 @@ from ovgen.weights import Compression
 __all__ = ["Load", "Point", "Report", "Spread", "Step", "benchmark", "load_times"]
 
 _WARM_UP = 8  # tokens: paged graphs of fixed shapes are begun after four steps
+_CURVE = 1024  # tokens of the long text, if the context holds them
 _TIMEOUT = 3600.0  # seconds that a start may take
 
 
@@ -146,7 +147,7 @@ def benchmark(
     batch: Sequence[int] = (1, 4, 16),
     runs: int = 3,
     curve: bool = False,
-    loads: tuple[Load, Load] | None = None,
+    loads: Callable[[], tuple[Load, Load]] | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Report:
     """Measure a model that has been loaded, greedily, with random token ids.
@@ -160,7 +161,7 @@ def benchmark(
         batch: how many prompts to compute together.
         runs: how often each is measured, after a short one that is not.
         curve: measure also the steps of one text that fills the context, up to 1024 tokens.
-        loads: what `load_times` gave.
+        loads: measures the starts, as `load_times` does; called when all else has been checked.
         progress: told what comes next.
 
     Raises:
@@ -168,6 +169,10 @@ def benchmark(
         DeviceError: the device failed.
     """
     _check(llm, prompt_tokens, new_tokens, batch, runs)
+    cold = warm = None
+    if loads is not None:
+        progress("cold and warm starts")
+        cold, warm = loads()
     rng = np.random.default_rng(0)
     points, steps, cache = [], [], 0
     for length in prompt_tokens:
@@ -181,15 +186,14 @@ def benchmark(
             points.append(_point(measured, length, new_tokens, count))
     if curve:
         progress("one long text")
-        length = min(llm.engine.max_model_len, 1024) - 16
-        steps = list(_steps(_generate(llm, rng, 16, 1, length)[1], 16, 1))
+        longest = min(llm.engine.max_model_len, llm.engine.cache.tokens, _CURVE)
+        steps = list(_steps(_generate(llm, rng, 1, 1, longest - 1)[1], 1, 1))
     peak = peak_bytes()
     found = None
     if base_name(llm.device) == "CPU":
         progress("what the machine allows")
         found = limits(llm)
         points = [_limited(point, found) for point in points]
-    cold, warm = loads or (None, None)
     return Report(llm.explain(), machine(), cold, warm, points, steps, peak, cache, found)
 
 

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
 import ovgen
 from ovgen.benchmark import Load, Point, Report, Spread, _steps, benchmark, load_times
 from ovgen.benchmark_plot import draw
-from ovgen.errors import ConfigError, ModelError
+from ovgen.errors import ConfigError, OvgenError
 from ovgen.machine import Limits, limits
 from ovgen.metrics import StepMetrics
 from tests.tiny_models import make
@@ -23,7 +24,7 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> ovgen.LLM:
 @pytest.fixture(scope="module")
 def report(llm: ovgen.LLM) -> Report:
     loads = (Load(2.0, 0.5, 3.0), Load(1.0, 0.5, 2.0))
-    return benchmark(llm, prompt_tokens=(4, 9), new_tokens=12, batch=(1, 3), runs=2, curve=True, loads=loads)
+    return benchmark(llm, prompt_tokens=(4, 9), new_tokens=12, batch=(1, 3), runs=2, curve=True, loads=lambda: loads)
 
 
 def step(number: int, started: float, landed: float, waited: float, tokens: int, generated: int) -> StepMetrics:
@@ -121,8 +122,9 @@ def test_the_picture(report: Report, tmp_path: Path, suffix: str) -> None:
 def test_a_picture_without_limits_or_curve(report: Report, tmp_path: Path) -> None:
     point = Point(8, 2, 1, Spread(1, 1, 1), Spread(5, 4, 6), None, None, None, None)
     bare = Report(report.model, {}, None, None, [point], [], None, 1, None)
-    draw(bare, tmp_path / "bare.svg")
-    assert (tmp_path / "bare.svg").stat().st_size > 1000
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text stays text
+        draw(bare, tmp_path / "bare.svg")
+    assert "limits are measured on CPUs only" in (tmp_path / "bare.svg").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -158,5 +160,19 @@ def test_starts(tmp_path: Path, llm: ovgen.LLM) -> None:
         assert 0 < load.load + load.first_token < load.total
     assert (home / "models").is_dir()  # the copy that the second start took
     assert not Path("no").exists()
-    with pytest.raises(ModelError):
-        ovgen.LLM(tmp_path / "none")
+
+
+def test_a_start_that_fails(tmp_path: Path) -> None:
+    with pytest.raises(OvgenError, match="there is no model at"):
+        load_times(tmp_path / "none", {})
+
+
+def test_what_cannot_be_measured_is_refused_before_starts_are(llm: ovgen.LLM) -> None:
+    with pytest.raises(ConfigError):
+        benchmark(llm, prompt_tokens=[10**6], loads=pytest.fail)
+
+
+def test_the_curve_of_a_small_cache(llm: ovgen.LLM) -> None:
+    small = ovgen.LLM(llm.path, cache_size=2e-5)
+    report = benchmark(small, prompt_tokens=[2], new_tokens=4, batch=[1], runs=1, curve=True)
+    assert 0 < report.curve[-1].context < small.engine.cache.tokens

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ovgen.cli.options import add_model_options, load_model, model_options, model_path, to_json
+from ovgen.cli.tables import megabytes, number, table
 from ovgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,10 +59,6 @@ def run(options: argparse.Namespace) -> int:
         print(f"measuring {text} ...", file=sys.stderr, flush=True)
 
     llm = load_model(options)  # first: it refuses what cannot be, and is alone in this process
-    loads = None
-    if not options.no_load:
-        progress("cold and warm starts")
-        loads = load_times(model_path(options), model_options(options))
     report = benchmark(
         llm,
         prompt_tokens=options.prompt_tokens,
@@ -68,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
         runs=options.runs,
         curve=options.plot is not None,
-        loads=loads,
+        loads=None if options.no_load else partial(load_times, model_path(options), model_options(options)),
         progress=progress,
     )
     print(to_json(report.record()) if options.json else "\n".join(_text(report)))
@@ -81,7 +79,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes whole numbers with commas between them, got {text!r}") from None
 
 
 def _check_plot(file: Path) -> None:
@@ -104,13 +105,13 @@ def _text(report: Report) -> Iterator[str]:
     for name, load in (("cold start", report.cold), ("warm start", report.warm)):
         if load is not None:
             yield f"{name:<13} {_load(load)}"
-    peak = "" if report.peak_bytes is None else f"; {_mb(report.peak_bytes)} at most for the whole process"
-    yield f"{'memory':<13} {_mb(report.cache_bytes)} for the KV cache{peak}"
+    peak = "" if report.peak_bytes is None else f"; {megabytes(report.peak_bytes)} at most for the whole process"
+    yield f"{'memory':<13} {megabytes(report.cache_bytes)} for the KV cache{peak}"
     if report.limits is not None:
         found = report.limits
         yield (
-            f"{'limits':<13} {found.bandwidth / 1e9:.1f} GB/s read by numpy, {_mb(found.weight_bytes)} of weights a "
-            f"step: {1000 * found.seconds(0):.2f} ms a token at least"
+            f"{'limits':<13} {found.bandwidth / 1e9:.1f} GB/s read by numpy, "
+            f"{megabytes(found.weight_bytes)} of weights a step: {1000 * found.seconds(0):.2f} ms a token at least"
         )
     yield ""
     rows = [_COLUMNS] + [
@@ -118,16 +119,16 @@ def _text(report: Report) -> Iterator[str]:
             str(p.prompt_tokens),
             str(p.batch),
             _spread(p.time_to_first_token, 1000, 1),
-            _number(p.time_per_token, 1000, 2),
-            _number(p.time_per_token_95, 1000, 2),
+            number(p.time_per_token, 1000, 2),
+            number(p.time_per_token_95, 1000, 2),
             _spread(p.tokens_per_second, 1, 1),
-            _number(p.idle, 1e6, 0),
-            _number(p.host, 1e6, 0),
+            number(p.idle, 1e6, 0),
+            number(p.host, 1e6, 0),
             "-" if p.limit is None else f"{100 * p.limit:.0f} %",
         )
         for p in report.points
     ]
-    yield from _table(rows)
+    yield from table(rows, ">")
 
 
 def _load(load: Load) -> str:
@@ -140,17 +141,3 @@ def _load(load: Load) -> str:
 def _spread(values: Spread, factor: float, digits: int) -> str:
     low, high = (f"{factor * value:.{digits}f}" for value in (values.least, values.most))
     return f"{factor * values.median:.{digits}f} ({low} - {high})"
-
-
-def _number(value: float | None, factor: float, digits: int) -> str:
-    return "-" if value is None else f"{factor * value:.{digits}f}"
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))

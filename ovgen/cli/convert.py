@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from ovgen.cli.options import add_compression_options, compression, to_json
+from ovgen.cli.tables import megabytes
 from ovgen.conversion import Conversion
 from ovgen.errors import ConfigError
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     )
     estimate = conversion.estimated_bytes
     if not options.json:
-        print(f"{options.source} -> {options.destination}: about {_mb(estimate)}", file=sys.stderr)
+        print(f"{options.source} -> {options.destination}: about {megabytes(estimate)}", file=sys.stderr)
         if text is not None:  # there may be no terminal for a progress bar
             print(f"calibrating with {options.calibration}, which takes a while", file=sys.stderr, flush=True)
     try:
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(to_json({"folder": str(folder), "bytes": size, "estimated_bytes": estimate, "seconds": seconds}))
     else:
-        print(f"{folder}: {_mb(size)} in {seconds:.1f} s")
+        print(f"{folder}: {megabytes(size)} in {seconds:.1f} s")
     return 0
 
 
@@ -91,7 +92,3 @@ def _read(file: str) -> str:
         return Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the calibration text {file}: {error}") from error
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ovgen.cli.options import parse_properties, to_json
+from ovgen.cli.tables import number, table
 from ovgen.errors import ConfigError
 from ovgen.resources import bundled_model
 from ovgen.runtime.device_list import device_order
@@ -135,7 +136,7 @@ def _text(report: Report) -> Iterator[str]:
     prompt = f", prompt of {report.reference.prompt_tokens} tokens" if report.reference.prompt_tokens else ""
     yield f"\nModel {report.model['name']} ({report.model['digest'][:16]}){prompt}"
     reference = _row(report.reference, "reference" if report.reference.status == "agrees" else "failed")
-    yield from _table([_COLUMNS, reference, *(_row(check, check.status) for check in report.checks)])
+    yield from table([_COLUMNS, reference, *(_row(check, check.status) for check in report.checks)], "<")
     yield _LEGEND
     for (device, reason), forms in amiss.items():
         yield f"\n{device}, {', '.join(forms)}: {reason}"
@@ -154,25 +155,15 @@ def _row(check: Check, result: str) -> tuple[str, ...]:
         check.device,
         check.form,
         result,
-        _number(check.load_time, 1, 2),
-        _number(check.time_to_first_token, 1000, 1),
-        _number(check.time_per_token, 1000, 2),
+        number(check.load_time, 1, 2),
+        number(check.time_to_first_token, 1000, 1),
+        number(check.time_per_token, 1000, 2),
         _share(check.tokens_equal, check.tokens),
         _share(check.text_equal, check.tokens),
-        _number(check.difference, 1, 4),
-        _number(check.allowed, 1, 4),
+        number(check.difference, 1, 4),
+        number(check.allowed, 1, 4),
     )
-
-
-def _number(value: float | None, factor: float, digits: int) -> str:
-    return "-" if value is None else f"{factor * value:.{digits}f}"
 
 
 def _share(part: int | None, whole: int | None) -> str:
     return "-" if whole is None else f"{part} of {whole}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

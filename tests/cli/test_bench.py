@@ -52,6 +52,12 @@ def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.
     assert out.err.startswith("ovgen: error: ")
 
 
+def test_numbers_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--batch", "1,two"])
+    assert "--batch: takes whole numbers with commas between them, got '1,two'" in capsys.readouterr().err
+
+
 def test_without_matplotlib(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([*QUICK, "--plot", "speed.png"]) == 1
