@@ -16,7 +16,7 @@ import openvino as ov
 
 from ovgen.llm import LLM
 
-__all__ = ["Limits", "limits", "machine", "peak_bytes"]
+__all__ = ["Limits", "bandwidth", "limits", "machine", "multiplied", "peak_bytes"]
 
 _READ = 256 << 20  # bytes, far more than any cache
 _SQUARE = 2048  # rows of the matrices that are multiplied
@@ -55,11 +55,11 @@ def limits(llm: LLM) -> Limits:
         ModelError: the model's files have changed since it was loaded.
     """
     runner = llm.engine.runner
-    weights, parameters, head = _multiplied(llm.model, runner.vocab_size)
-    return Limits(_bandwidth(), _flops(), weights, parameters, head, runner.bytes_per_block // runner.block_size)
+    weights, parameters, head = multiplied(llm.model, runner.vocab_size)
+    return Limits(bandwidth(), _flops(), weights, parameters, head, runner.bytes_per_block // runner.block_size)
 
 
-def _multiplied(model: ov.Model, vocab_size: int) -> tuple[int, int, int]:
+def multiplied(model: ov.Model, vocab_size: int) -> tuple[int, int, int]:
     """Bytes of what MatMuls take as weights, how many numbers these are, and how many of them the head's."""
     found: dict[str, ov.Node] = {}
     numbers = head = 0
@@ -85,9 +85,12 @@ def _constants(node: ov.Node) -> list[ov.Node]:
     return [constant for part in parts for constant in part] if all(parts) else []
 
 
-def _bandwidth() -> float:
-    """Bytes a second that all cores read: the best of some times, since whatever disturbs only slows."""
-    count = os.cpu_count() or 1
+def bandwidth(threads: int | None = None) -> float:
+    """Bytes a second that so many threads read from memory, by default one for each core.
+
+    The best of some times, since whatever disturbs only slows.
+    """
+    count = threads or os.cpu_count() or 1
     memory = np.ones(_READ // 4, np.int32)
     parts = np.array_split(memory, count)
     with ThreadPoolExecutor(count) as pool:

@@ -16,35 +16,36 @@ The far end runs in the Python of an engine, which may have nothing of ovgen.
 
 from __future__ import annotations
 
-import ctypes
 import json
-import mmap
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["ENGINES", "PROPERTIES", "THREADS", "GenAI", "LlamaCpp", "Memory", "Ovgen", "Worker", "WorkerError", "serve"]
+__all__ = ["ENGINES", "THREADS", "Worker", "WorkerError", "in_turns", "properties", "serve"]
 
 THREADS = int(os.environ.get("BENCH_THREADS") or os.cpu_count() or 1)
 """That every engine computes with."""
 
-PROPERTIES: dict[str, Any] = {"INFERENCE_NUM_THREADS": THREADS}
-"""That every engine on OpenVINO gets."""
+_Name = TypeVar("_Name")
+_PAUSE = 0.05  # seconds before a turn, for threads of the one before that wait in a loop for a while
 
-if os.environ.get("BENCH_KV_CACHE"):
-    PROPERTIES["KV_CACHE_PRECISION"] = os.environ["BENCH_KV_CACHE"]
+
+def properties(device: str) -> dict[str, Any]:
+    """What every engine on OpenVINO gets; devices other than the CPU are left as they are."""
+    if device != "CPU":
+        return {}
+    kv_cache = os.environ.get("BENCH_KV_CACHE")
+    return {"INFERENCE_NUM_THREADS": THREADS} | ({"KV_CACHE_PRECISION": kv_cache} if kv_cache else {})
 
 
 class WorkerError(Exception):
@@ -57,17 +58,25 @@ class Worker:
     Args:
         command: what starts it; it comes to `serve`.
         log: file for what it says on stderr.
+        environment: variables that it has besides ours.
 
     Raises:
         WorkerError: it cannot be started, or the engine cannot be loaded.
     """
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._log = log
         try:
             with log.open("w") as stderr:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    text=True,
+                    env={**os.environ, **environment},
                 )
         except OSError as error:
             raise WorkerError(str(error)) from error
@@ -105,7 +114,16 @@ class Worker:
         return answer
 
 
-def serve(engine: str, path: str) -> None:
+def in_turns(names: Iterable[_Name], number: int) -> Iterator[_Name]:
+    """The names in the order of a round, another one first each time, each after a pause."""
+    order = list(names)
+    first = number % len(order) if order else 0
+    for name in order[first:] + order[:first]:
+        time.sleep(_PAUSE)
+        yield name
+
+
+def serve(engine: str, path: str, device: str = "CPU") -> None:
     """Load an engine of `ENGINES` with a model, and do what comes in by stdin until that ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
@@ -113,7 +131,7 @@ def serve(engine: str, path: str) -> None:
     for name in served.imports:
         import_module(name)  # is not counted as loading
     begin = time.perf_counter()
-    loaded: Any = served(path)
+    loaded: Any = served(path, device)
     state = {"load": time.perf_counter() - begin, "idle": 0.0}
     answer: dict[str, Any] = {}
     while True:
@@ -134,12 +152,13 @@ class Ovgen:
     imports = ("ovgen.llm",)
     kernels = "require"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: str) -> None:
         self._llm: Any = import_module("ovgen").LLM(
             path,
+            device=device,
             kernels=self.kernels,
             enable_prefix_caching=False,
-            device_config=PROPERTIES,
+            device_config=properties(device),
         )
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
@@ -186,10 +205,10 @@ class GenAI:
 
     imports = ("openvino_genai",)
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: str) -> None:
         self._genai: Any = import_module("openvino_genai")
         self._tensor: Any = import_module("openvino").Tensor
-        self._pipeline = self._genai.LLMPipeline(path, "CPU", **PROPERTIES)
+        self._pipeline = self._genai.LLMPipeline(path, device, **properties(device))
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""
@@ -211,7 +230,7 @@ class LlamaCpp:
     imports = ("llama_cpp",)
     _length, _most = 2048, 16  # tokens over all sequences, and sequences
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, device: str) -> None:
         self._lib: Any = import_module("llama_cpp")
         self._lib.llama_backend_init()
         model = self._lib.llama_model_load_from_file(path.encode(), self._lib.llama_model_default_params())
@@ -258,60 +277,16 @@ class LlamaCpp:
 
 
 class Memory:
-    """The machine's memory: how fast all cores read it when they do nothing else.
+    """The machine's memory: how fast all cores read it when they do nothing else."""
 
-    The reader is compiled where there is a compiler; numpy, which reaches about nine tenths of it, is taken elsewhere.
-    """
+    imports = ("ovgen.machine",)
 
-    imports = ()
-    _bytes = 256 << 20  # far more than any cache
-    _code = r"""
-    #include <stddef.h>
-    typedef unsigned long long V __attribute__((vector_size(32)));
-    // Four streams, as more of them keep more reads in flight.
-    unsigned long long read_all(const V *begin, size_t count) {
-        const V *at[4]; V sum[4] = {{0}};
-        for (int s = 0; s < 4; s++) at[s] = begin + s * (count / 4);
-        for (size_t i = 0; i + 1 < count / 4; i += 2)
-            for (int s = 0; s < 4; s++) {
-                __builtin_prefetch((const char *)(at[s] + i) + 1024, 0, 0);
-                sum[s] ^= at[s][i]; sum[s] ^= at[s][i + 1];
-            }
-        V all = sum[0] ^ sum[1] ^ sum[2] ^ sum[3];
-        return all[0] ^ all[1] ^ all[2] ^ all[3];
-    }
-    """
-
-    def __init__(self, path: str) -> None:
-        self._kept = mmap.mmap(-1, self._bytes)  # aligned to a page
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            self._kept.madvise(mmap.MADV_HUGEPAGE)
-        memory = np.frombuffer(self._kept, np.int32)
-        memory[:] = 1  # pages that nobody wrote to are all the same one
-        self._parts = np.split(memory, [len(memory) * n // THREADS // 1024 * 1024 for n in range(1, THREADS)])
-        self._pool = ThreadPoolExecutor(THREADS)
-        self._reader = self._compiled() or np.max
+    def __init__(self, path: str, device: str) -> None:
+        self._bandwidth: Any = import_module("ovgen.machine").bandwidth
 
     def read(self) -> dict[str, Any]:
-        """Bytes a second: the best of some times, since whatever disturbs only slows."""
-        seconds = []
-        for _ in range(5):
-            begin = time.perf_counter()
-            list(self._pool.map(self._reader, self._parts))
-            seconds.append(time.perf_counter() - begin)
-        return {"bandwidth": self._bytes / min(seconds)}
-
-    def _compiled(self) -> Callable[[NDArray[np.int32]], Any] | None:
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "reader.so"
-            command = ["cc", "-x", "c", "-", "-O3", "-march=native", "-shared", "-fPIC", "-o", str(library)]
-            try:
-                subprocess.run(command, input=self._code, text=True, check=True)
-            except (OSError, subprocess.CalledProcessError):
-                return None
-            function = ctypes.CDLL(str(library)).read_all
-        function.restype = ctypes.c_uint64
-        return lambda part: function(ctypes.c_void_p(part.ctypes.data), ctypes.c_size_t(part.nbytes // 32))
+        """Bytes a second."""
+        return {"bandwidth": self._bandwidth(THREADS)}
 
 
 ENGINES: dict[str, Any] = {

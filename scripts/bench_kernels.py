@@ -23,13 +23,12 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from bench_engines import ENGINES, Worker, WorkerError, serve
+from bench_engines import ENGINES, Worker, WorkerError, in_turns, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -62,7 +61,6 @@ GAINS_EVERYWHERE = {("batch", "plugin"): 2.0, ("prefill", "plugin"): 1.5}
 SHARES = {"int8": 60.0, "int4": 50.0}
 FOUR_TO_ONE = 1.5
 BATCH_PROMPT = 16  # tokens; they are not what is measured
-PAUSE = 0.05  # seconds before a turn, for threads of the one before that wait in a loop for a while
 QUIET = 0.5  # load before the start; llama.cpp's threads wait for each other in loops, and lose most to other processes
 MOST_IDLE = 0.05  # of a core, on average, that an engine may keep busy when it has nothing to do
 
@@ -114,11 +112,11 @@ class Benchmark:
         import bench_models as models  # needs what the Python of the peers may not have
 
         self._work, self._model, self._precision, self._options = work, model, precision, options
-        self._folder = models.ir_folder(work, model, precision)
-        gguf = models.gguf_file(work, model, precision) if "llamacpp" in options.engines else None
-        self._paths = {name: gguf if name == "llamacpp" else self._folder for name in (*options.engines, "memory")}
-        self._vocabulary = models.vocabulary(self._folder)
-        self._weight_bytes = models.weight_bytes(self._folder)
+        source = models.Source(work, model, precision)
+        formats = {name: "gguf" if name == "llamacpp" else "ir" for name in (*options.engines, "memory")}
+        self._paths = {name: source.path(form) for name, form in formats.items()}
+        self._vocabulary = source.vocabulary()
+        self._weight_bytes = source.weight_bytes()
         self._rng = np.random.default_rng(0)
         self._workers: dict[str, Worker] = {}
         self._figures: Figures = {}
@@ -178,10 +176,7 @@ class Benchmark:
 
     def _round(self, number: int) -> None:
         """A turn for each engine, another one first each time; the first round does not count."""
-        names = list(self._workers)
-        first = number % len(names) if names else 0
-        for name in names[first:] + names[:first]:
-            time.sleep(PAUSE)
+        for name in in_turns(self._workers, number):
             try:
                 figures = self._turn(name)
             except WorkerError as error:

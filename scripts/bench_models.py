@@ -1,4 +1,4 @@
-"""Models of random weights for benchmarks, in every format that the engines beside ours read; nothing is downloaded."""
+"""Models for benchmarks in the formats that ovgen and its tests can write; made with random weights, or given."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import openvino as ov
-from gguf import GGUFValueType
+from gguf import GGUFReader, GGUFValueType
 
 from ovgen.conversion import convert
-from ovgen.graph.linears import compressed_uses
+from ovgen.machine import multiplied
 from ovgen.weights import Compression
-from tests.tiny_gguf import write
+from tests.tiny_gguf import ARCHITECTURES, write
 from tests.tiny_models import make
 
-__all__ = ["MODELS", "PRECISIONS", "gguf_file", "hf_folder", "ir_folder", "vocabulary", "weight_bytes"]
+__all__ = ["MODELS", "PRECISIONS", "Source"]
 
 MODELS: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12},
@@ -57,44 +57,79 @@ PRECISIONS: dict[str, Compression | None] = {
 _GGUF_TYPES = {"f32": "F32", "int8": "Q8_0", "int4": "Q4_0"}
 
 
-def hf_folder(work: Path, model: str, precision: str) -> Path:
-    """The Hugging Face folder that a model of this precision is made from: float32 for that, else float16."""
-    variant = _VARIANTS[model] + ("" if precision == "f32" else "-f16")
-    name = f"{model}-hf32" if precision == "f32" else model
-    return _whole(work / name, lambda folder: make(variant, folder, **MODELS[model]))
+class Source:
+    """A model in one precision, in the formats that ovgen's own tools write.
+
+    Args:
+        work: folder to keep what is written.
+        model: one of `MODELS`, which is made; or the path of a Hugging Face folder, an IR folder, or a GGUF file.
+        precision: one of `PRECISIONS`; for an IR folder and a GGUF file it is only a name.
+    """
+
+    def __init__(self, work: Path, model: str, precision: str) -> None:
+        self._work, self._model, self._precision = work, model, precision
+        self._given = None if model in MODELS else Path(model).absolute()
+        self.name = model if self._given is None else self._given.stem
+
+    def path(self, form: str) -> Path | None:
+        """The model as ``"hf"``, ``"ir"`` or ``"gguf"``; None where it cannot be had. It is written once."""
+        if self._given is not None and _form(self._given) != "hf":
+            return self._given if form == _form(self._given) else None
+        return {"hf": self._hf, "ir": self._ir, "gguf": self._gguf}[form]() if form in ("hf", "ir", "gguf") else None
+
+    def vocabulary(self) -> int:
+        """How many tokens the model has."""
+        folder = self.path("hf") or self.path("ir")
+        if folder is not None:
+            return _vocabulary(folder)
+        tensors = {tensor.name: tensor for tensor in GGUFReader(str(self._given)).tensors}
+        return int(tensors["token_embd.weight"].shape[1])
+
+    def weight_bytes(self) -> int:
+        """Bytes that a step reads of the weights of the IR: all that is multiplied, not what is looked up."""
+        model = ov.Core().read_model(self._ir() / "openvino_model.xml")
+        return multiplied(model, self.vocabulary())[0]
+
+    def _hf(self) -> Path:
+        """The folder that a model of this precision is made from: float32 for that, else float16."""
+        if self._given is not None:
+            return self._given
+        exact = self._precision == "f32"
+        variant = _VARIANTS[self._model] + ("" if exact else "-f16")
+        folder = self._work / (f"{self._model}-hf32" if exact else self._model)
+        return _whole(folder, lambda folder: make(variant, folder, **MODELS[self._model]))
+
+    def _ir(self) -> Path:
+        if self._given is not None and _form(self._given) == "ir":
+            return self._given
+        folder = self._work / f"{self.name}-{self._precision}"
+        if not folder.exists():
+            convert(self._hf(), folder, PRECISIONS[self._precision])
+        return folder
+
+    def _gguf(self) -> Path | None:
+        """In GGUF's nearest type; None where there is none near, or llama.cpp does not know the model."""
+        stored, source = _GGUF_TYPES.get(self._precision), self._hf()
+        kind = json.loads((source / "config.json").read_text())["model_type"]
+        if stored is None or kind not in ARCHITECTURES:
+            return None
+        no_tokenizer: dict[str, tuple[int, Any]] = {"tokenizer.ggml.model": (GGUFValueType.STRING, "none")}
+        if kind == "gpt2":  # says nowhere else how many tokens it has
+            no_tokenizer["gpt2.vocab_size"] = (GGUFValueType.UINT32, _vocabulary(source))
+        target = self._work / f"{self.name}-{stored}.gguf"
+        return _whole(target, lambda path: write(source, path, stored, no_tokenizer))
 
 
-def ir_folder(work: Path, model: str, precision: str) -> Path:
-    """The IR of a model, made if it is not in ``work`` yet."""
-    folder = work / f"{model}-{precision}"
-    if not folder.exists():
-        convert(hf_folder(work, model, precision), folder, PRECISIONS[precision])
-    return folder
+def _form(path: Path) -> str:
+    """What is there."""
+    if path.suffix == ".gguf":
+        return "gguf"
+    return "ir" if (path / "openvino_model.xml").exists() else "hf"
 
 
-def gguf_file(work: Path, model: str, precision: str) -> Path | None:
-    """The same model with GGUF's nearest type, all matrices alike; None where there is none near."""
-    stored = _GGUF_TYPES.get(precision)
-    if stored is None:
-        return None
-    if model == "gpt-neo":  # llama.cpp does not know it
-        return None
-    source = hf_folder(work, model, precision)
-    no_tokenizer: dict[str, tuple[int, Any]] = {"tokenizer.ggml.model": (GGUFValueType.STRING, "none")}
-    if _VARIANTS[model] == "gpt2":  # says nowhere else how many tokens it has
-        no_tokenizer["gpt2.vocab_size"] = (GGUFValueType.UINT32, vocabulary(source))
-    return _whole(work / f"{model}-{stored}.gguf", lambda path: write(source, path, stored, no_tokenizer))
-
-
-def vocabulary(folder: Path) -> int:
-    """How many tokens a model has."""
+def _vocabulary(folder: Path) -> int:
+    """How many tokens the model of a folder has."""
     return int(json.loads((folder / "config.json").read_text())["vocab_size"])
-
-
-def weight_bytes(folder: Path) -> int:
-    """Bytes that a step reads of the compressed matrices of an IR: all that is multiplied, not what is looked up."""
-    model = ov.Core().read_model(folder / "openvino_model.xml")
-    return sum(linear.weight.nbytes for linear in compressed_uses(model).linears)
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> Path:

@@ -2,51 +2,76 @@
 """Run the same model and prompts through ovgen and the engines beside it that are installed, and compare.
 
     python scripts/bench_peers.py --peers-python peers/bin/python
-    python scripts/bench_peers.py --models gpt2 --precisions f32 int8 --engines ovgen genai transformers --csv out.csv
+    python scripts/bench_peers.py --models gpt2 path/to/hf-folder --precisions f32 int8 --batch 1 16 --plot peers.png
+    python scripts/bench_peers.py --engines ovgen genai onnxruntime --devices CPU GPU --csv peers.csv
 
-Models have random weights and are made in ``--work`` when they are not there: folders for transformers, IR folders by
-ovgen, which openvino.genai and optimum-intel read too, and GGUF files. Each engine has a process of its own, all with
-the same number of threads; they take turns. Shown are medians of the rounds. "x" is how many times as fast an engine
-decodes as the first one, the median of the quotients within a round, with the least and the most; "same tokens" is the
-share of greedy tokens up to the first that differs from the first engine's. In f32 all keep the KV cache in float32,
-too, but for llama.cpp (float16); else each does what it does by itself: OpenVINO keeps it in 8 bits, which changes the
-texts of random models.
+Models are made with random weights, or given: a Hugging Face folder, which is written in the format of each engine
+(f32: with weights as they are), or an OpenVINO folder or a GGUF file, for the engines that read them as they are. What
+is written is kept in ``--work``.
+
+Each engine has a process of its own on each of ``--devices`` that it can use, in the first of ``--peers-python`` that
+has it; all with the same number of threads; they take turns. Shown are medians of the rounds, and of two starts the
+second. "as fast": how many times as fast an engine decodes as the first one, the median of the quotients within a
+round, with the least and the most; "same tokens": the share of greedy tokens up to the first that differs from the
+first engine's. In f32 all keep the KV cache in float32, too, but for llama.cpp (float16); else each does what it does
+by itself: OpenVINO keeps it in 8 bits on a CPU, which changes the texts of random models.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import peer_engines  # noqa: F401 - which adds to ENGINES
-from bench_engines import ENGINES, THREADS, Worker, WorkerError, serve
+from bench_engines import ENGINES, THREADS, Worker, WorkerError, in_turns, serve
+from peer_report import draw, table, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-NAMES = {"ovgen": "ovgen", "genai": "openvino.genai", "optimum": "optimum-intel", "transformers": "PyTorch"}
-NAMES |= {"llamacpp": "llama.cpp"}
-MODELS = ("gpt2", "distilgpt2", "gpt-neo", "llama")
 PRECISIONS = ("f32", "int8", "int4")
-COLUMNS = ("engine", "load, s", "first token, ms", "ms/token", "tokens/s", "x", "peak, MB", "same tokens")
-PAUSE = 0.05  # seconds before a turn, for threads of the one before that wait in a loop for a while
+_NOT_SO = "not in this precision"
+Key: TypeAlias = "tuple[str, str]"
+"""An engine and a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """How an engine is called, the formats that it reads, the best first, and where it can compute and in what."""
+
+    title: str
+    formats: tuple[str, ...]
+    devices: tuple[str, ...] = ("CPU",)
+    precisions: tuple[str, ...] = PRECISIONS
+
+
+PEERS = {
+    "ovgen": Peer("ovgen", ("ir", "gguf"), ("CPU", "GPU", "NPU")),
+    "genai": Peer("openvino.genai", ("ir", "gguf"), ("CPU", "GPU", "NPU")),
+    "optimum": Peer("optimum-intel", ("ir",), ("CPU", "GPU", "NPU")),
+    "transformers": Peer("PyTorch", ("hf",), precisions=("f32",)),
+    "onnxruntime": Peer("ONNX Runtime", ("onnx",), ("CPU", "GPU")),
+    "onnxgenai": Peer("onnxruntime-genai", ("onnx-genai",), ("CPU", "GPU")),
+    "ctranslate2": Peer("CTranslate2", ("ctranslate2",)),
+    "llamacpp": Peer("llama.cpp", ("gguf",)),
+}
+MODELS = ("gpt2", "distilgpt2", "gpt-neo", "llama")
 
 
 def main() -> None:
     """Run all, and print tables; or be an engine of one."""
     options = arguments()
     if options.worker:
-        serve(options.worker, options.model)
+        serve(options.worker, options.model, options.device)
         return
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -54,122 +79,201 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for model in options.models:
             for precision in options.precisions:
-                results += compared(work, model, precision, options)
+                results += Comparison(work, model, precision, options).run()
                 if options.json:  # what has been measured is kept if the rest fails
                     options.json.write_text(json.dumps(results, indent=2) + "\n")
                 if options.csv:
                     write_csv(options.csv, results)
+                if options.plot:
+                    draw(options.plot, results)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["gpt2", "llama"], choices=MODELS)
-    parser.add_argument("--precisions", nargs="+", default=["f32", "int8", "int4"], choices=PRECISIONS)
-    parser.add_argument("--engines", nargs="+", default=list(NAMES), choices=NAMES, help="the first is compared with")
-    parser.add_argument("--peers-python", default=sys.executable, help="that has the other engines")
+    known = ", ".join(MODELS)
+    parser.add_argument(
+        "--models", nargs="+", default=["gpt2", "llama"], help=f"of {known}, or folders, or .gguf files"
+    )
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument("--engines", nargs="+", default=list(PEERS), choices=PEERS, help="the first is compared with")
+    parser.add_argument("--devices", nargs="+", default=["CPU", "GPU", "NPU"], choices=("CPU", "GPU", "NPU"))
+    parser.add_argument("--peers-python", nargs="+", default=[sys.executable], help="those that have the other engines")
+    parser.add_argument("--batch", nargs="+", type=int, default=[1], help="texts at once (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="that count (default: %(default)s)")
     parser.add_argument("--prompt-tokens", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--new-tokens", type=int, default=64, help="default: %(default)s")
     parser.add_argument("--work", type=Path, help="folder to keep the models in")
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     parser.add_argument("--csv", type=Path, help="also write the medians to this file")
+    parser.add_argument("--plot", type=Path, help="also draw them into this file (.png, .svg, .pdf)")
     parser.add_argument("--worker", choices=ENGINES, help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--device", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for model in options.models:
+        if model not in MODELS and not Path(model).exists():
+            parser.error(f"there is no {model}: give one of {known}, a folder or a .gguf file")
+    for name, least in (("batch", 1), ("rounds", 1), ("prompt_tokens", 1), ("new_tokens", 2)):
+        if np.min(getattr(options, name)) < least:
+            parser.error(f"--{name.replace('_', '-')} must be at least {least}")
+    return options
 
 
-def compared(work: Path, model: str, precision: str, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All engines with one model in one precision; prints their table."""
-    import bench_models as models  # needs what the Python of the peers may not have
+class Comparison:
+    """All engines with one model in one precision."""
 
-    os.environ["BENCH_KV_CACHE"] = "f32" if precision == "f32" else ""  # for the processes of engines
-    ir = models.ir_folder(work, model, precision)
-    places: dict[str, Path | None] = dict.fromkeys(NAMES, ir)
-    if "llamacpp" in options.engines:
-        places["llamacpp"] = models.gguf_file(work, model, precision)
-    places["transformers"] = models.hf_folder(work, model, precision) if precision == "f32" else None
-    vocabulary = models.vocabulary(ir)
-    workers: dict[str, Worker] = {}
-    missing: dict[str, str] = {}
-    rounds: list[dict[str, dict[str, Any]]] = []
-    rng = np.random.default_rng(0)
-    try:
-        for name in options.engines:
-            try:
-                workers[name] = started(name, places[name], work, options)
-            except WorkerError as error:
-                missing[name] = str(error)
-        for number in range(options.rounds + 1):
-            prompts = rng.integers(0, vocabulary, (1, options.prompt_tokens)).tolist()
-            rounds.append(taken_turns(workers, missing, prompts, options.new_tokens, number))
-    finally:
-        for worker in workers.values():
-            worker.close()
-    rows = summary([r for r in rounds[1:] if r], options.engines, options.new_tokens, missing)
-    heading = f"{model}, {precision}, prompts of {options.prompt_tokens} tokens, {THREADS} threads"
-    print(f"\n{heading}\n", *table(rows), sep="\n", flush=True)
-    return [{"model": model, "precision": precision, **row} for row in rows]
+    def __init__(self, work: Path, model: str, precision: str, options: argparse.Namespace) -> None:
+        self._work, self._model, self._precision, self._options = work, model, precision, options
+        self._keys = [(name, d) for name in options.engines for d in options.devices if d in PEERS[name].devices]
+        self._workers: dict[Key, Worker] = {}
+        self._missing: dict[Key, str] = {}
 
+    def run(self) -> list[dict[str, Any]]:
+        """Measure; prints a table for each batch, and returns the rows of all."""
+        import bench_models as models  # needs what the Python of the peers may not have
 
-def started(name: str, path: Path | None, work: Path, options: argparse.Namespace) -> Worker:
-    """An engine's process, when it has loaded the model.
-
-    Raises:
-        WorkerError: it cannot be had.
-    """
-    if path is None:
-        raise WorkerError("it does not take this model in this precision")
-    python = sys.executable if name == "ovgen" else options.peers_python
-    command = [python, str(Path(__file__).resolve()), "--worker", name, "--model", str(path)]
-    return Worker(command, work / f"{name}.log")
-
-
-def taken_turns(
-    workers: dict[str, Worker], missing: dict[str, str], prompts: list[list[int]], tokens: int, number: int
-) -> dict[str, dict[str, Any]]:
-    """What each engine answers, another one first in each round; one that fails is left out from then on."""
-    names = list(workers)
-    first = number % len(names) if names else 0
-    answers = {}
-    for name in names[first:] + names[:first]:
-        time.sleep(PAUSE)
+        source = models.Source(self._work, self._model, self._precision)
+        results: list[dict[str, Any]] = []
         try:
-            answers[name] = workers[name].ask("generate", prompts=prompts, tokens=tokens)
-        except WorkerError as error:
-            missing[name] = str(error)
-            workers.pop(name).close()
-    return answers
+            for key in self._keys:
+                try:
+                    self._workers[key] = self._started(key, source)
+                except WorkerError as error:
+                    self._missing[key] = str(error)
+            for batch in self._options.batch:
+                rows = self._measured(batch, source.vocabulary())
+                options = self._options
+                texts = f"{batch} prompt{'s' * (batch > 1)} of {options.prompt_tokens} tokens"
+                heading = f"{source.name}, {self._precision}, {texts}, {options.new_tokens} new ones, {THREADS} threads"
+                print(f"\n{heading}\n", *table(rows), sep="\n", flush=True)
+                about = {"model": source.name, "precision": self._precision, "batch": batch}
+                results += [about | row for row in rows]
+        finally:
+            for worker in self._workers.values():
+                worker.close()
+        return results
+
+    def _started(self, key: Key, source: Any) -> Worker:
+        """An engine's process, when it has loaded the model for the second time.
+
+        Raises:
+            WorkerError: it cannot be had.
+        """
+        name, device = key
+        peer = PEERS[name]
+        if "ir" in peer.formats and device != "CPU":
+            import openvino
+
+            if not any(found.split(".")[0] == device for found in openvino.Core().available_devices):
+                raise WorkerError(f"OpenVINO finds no {device}")
+        if self._precision not in peer.precisions:
+            raise WorkerError(_NOT_SO)
+        pythons = [sys.executable] if name == "ovgen" else self._options.peers_python
+        usable = having(pythons, ENGINES[name].imports)
+        if not usable:
+            raise WorkerError(f"no {' or no '.join(ENGINES[name].imports)} in {', '.join(pythons)}")
+        path = self._written(peer, source)
+        script = str(Path(__file__).resolve())
+        command = [usable[0], script, "--worker", name, "--model", str(path), "--device", device]
+        log = self._work / f"{name}-{device}.log"
+        environment = {"BENCH_KV_CACHE": "f32" if self._precision == "f32" else ""}
+        Worker(command, log, environment).close()  # it may build or compile what it keeps
+        return Worker(command, log, environment)
+
+    def _written(self, peer: Peer, source: Any) -> Path:
+        """The model in the best format for an engine, written if it is not there yet.
+
+        Raises:
+            WorkerError: there is none.
+        """
+        from peer_formats import FORMATS
+
+        for name in peer.formats:
+            if path := source.path(name):
+                return Path(path)
+            if name not in FORMATS or not source.path("hf"):
+                continue
+            _, needs, precisions = FORMATS[name]
+            target = self._work / f"{source.name}-{self._precision}-{name}"
+            if target.exists():
+                return target
+            if self._precision not in precisions:
+                raise WorkerError(_NOT_SO)
+            usable = having(self._options.peers_python, needs)
+            reasons = [] if usable else [f"that takes {' and '.join(needs)}"]
+            for python in usable:
+                command = [python, str(ROOT / "scripts" / "peer_formats.py"), name]
+                command += [str(source.path("hf")), str(target), self._precision]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode == 0:
+                    return target
+                reasons += (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1:]
+            raise WorkerError(f"its format could not be written: {'; '.join(dict.fromkeys(reasons))}")
+        raise WorkerError("it does not take this model in this precision")
+
+    def _measured(self, batch: int, vocabulary: int) -> list[dict[str, Any]]:
+        options, rng = self._options, np.random.default_rng(0)
+        rounds = []
+        for number in range(options.rounds + 1):
+            prompts = rng.integers(0, vocabulary, (batch, options.prompt_tokens)).tolist()
+            rounds.append(self._round(prompts, number))
+        rows = summary(rounds[1:], self._keys, options.new_tokens, self._missing)
+        lengths = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
+        return [row if "missing" in row else row | lengths for row in rows]
+
+    def _round(self, prompts: list[list[int]], number: int) -> dict[Key, dict[str, Any]]:
+        """What each engine answers; one that fails is left out from then on."""
+        answers = {}
+        for key in in_turns(self._workers, number):
+            try:
+                answers[key] = self._workers[key].ask("generate", prompts=prompts, tokens=self._options.new_tokens)
+            except WorkerError as error:
+                self._missing[key] = str(error)
+                self._workers.pop(key).close()
+        return answers
+
+
+def having(pythons: Sequence[str], packages: Sequence[str]) -> list[str]:
+    """Those Pythons that have all the packages."""
+    code = "import sys, importlib.util as u; sys.exit(not all(u.find_spec(name) for name in sys.argv[1:]))"
+    found = []
+    for python in pythons:
+        try:
+            done = subprocess.run([python, "-c", code, *packages], stderr=subprocess.DEVNULL)
+        except OSError as error:
+            raise SystemExit(f"{python} does not run: {error}") from error
+        if done.returncode == 0:
+            found.append(python)
+    return found
 
 
 def summary(
-    rounds: Sequence[dict[str, dict[str, Any]]], engines: Sequence[str], tokens: int, missing: dict[str, str]
+    rounds: Sequence[dict[Key, dict[str, Any]]], keys: Sequence[Key], tokens: int, missing: dict[Key, str]
 ) -> list[dict[str, Any]]:
-    """A row of medians for each engine, or why there is none."""
-    base = engines[0]
+    """A row of medians for each engine on each device, or why there is none; times in s, memory in bytes."""
     rows: list[dict[str, Any]] = []
-    for name in engines:
-        mine = [(r[name], r.get(base)) for r in rounds if name in r]
-        if name in missing or not mine:
-            rows.append({"engine": NAMES[name], "missing": missing.get(name, "no round was completed")})
+    for key in keys:
+        row: dict[str, Any] = {"engine": PEERS[key[0]].title, "device": key[1]}
+        mine = [(r[key], r.get(keys[0])) for r in rounds if key in r]
+        if key in missing or not mine:
+            rows.append(row | {"missing": missing.get(key, "no round was completed")})
             continue
         quotients = [other["rest"] / own["rest"] for own, other in mine if other is not None]
-        same = [agreement(other["ids"][0], own["ids"][0]) for own, other in mine if other is not None]
+        same = [agreement(a, b) for own, other in mine if other for a, b in zip(other["ids"], own["ids"], strict=True)]
         decode = statistics.median(own["rest"] / (tokens - 1) for own, _ in mine)
-        rows.append(
-            {
-                "engine": NAMES[name],
-                "load": mine[-1][0]["load"],
-                "first": statistics.median(own["first"] for own, _ in mine),
-                "decode": decode,
-                "speed": 1 / decode,
-                "ratio": statistics.median(quotients) if quotients else None,
-                "ratio_least": min(quotients, default=None),
-                "ratio_most": max(quotients, default=None),
-                "peak": max(own["peak"] for own, _ in mine),
-                "same": statistics.mean(same) if same else None,
-            }
-        )
+        row |= {
+            "load": mine[-1][0]["load"],
+            "first": statistics.median(own["first"] for own, _ in mine),
+            "decode": decode,
+            "speed": len(mine[0][0]["ids"]) / decode,
+            "ratio": statistics.median(quotients) if quotients else None,
+            "ratio_least": min(quotients, default=None),
+            "ratio_most": max(quotients, default=None),
+            "peak": max(own["peak"] for own, _ in mine),
+            "same": statistics.mean(same) if same else None,
+        }
+        rows.append(row)
     return rows
 
 
@@ -177,33 +281,6 @@ def agreement(expected: Sequence[int], found: Sequence[int]) -> float:
     """Share of the tokens before the first that differs."""
     equal = [a == b for a, b in zip(expected, found, strict=True)]
     return (equal.index(False) if False in equal else len(equal)) / len(equal)
-
-
-def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The rows for people."""
-    lines = [COLUMNS]
-    for row in rows:
-        if "missing" not in row:
-            ratio = "-" if row["ratio"] is None else "{ratio:.2f} ({ratio_least:.2f} - {ratio_most:.2f})".format(**row)
-            figures = (f"{row['load']:.2f}", f"{1000 * row['first']:.1f}", f"{1000 * row['decode']:.2f}")
-            same = "-" if row["same"] is None else f"{100 * row['same']:.0f} %"
-            lines.append((row["engine"], *figures, f"{row['speed']:.1f}", ratio, f"{row['peak'] / 1e6:.0f}", same))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        first, *others = (f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True))
-        yield "  ".join([first.strip().ljust(widths[0]), *others])
-    for row in rows:
-        if "missing" in row:
-            yield f"{row['engine']}: not available here: {row['missing']}"
-
-
-def write_csv(file: Path, results: Sequence[dict[str, Any]]) -> None:
-    """All rows, with the columns that any of them has."""
-    names = list(dict.fromkeys(name for row in results for name in row))
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, names)
-        writer.writeheader()
-        writer.writerows(results)
 
 
 if __name__ == "__main__":

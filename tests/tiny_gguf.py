@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ovgen.weights import open_checkpoint
 
-__all__ = ["VARIANTS", "write"]
+__all__ = ["ARCHITECTURES", "VARIANTS", "write"]
 
 VARIANTS = (
     "llama",
@@ -43,7 +43,7 @@ VARIANTS = (
 )
 """Those of ``tests.tiny_models`` that GGUF can express."""
 
-_ARCHITECTURES = {
+ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
@@ -52,6 +52,7 @@ _ARCHITECTURES = {
     "gemma2": gguf.MODEL_ARCH.GEMMA2,
     "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
 }
+"""GGUF's, by the model type of Hugging Face."""
 
 
 def write(
@@ -73,7 +74,7 @@ def write(
         more: names of tensors to add, of 64 zeros each.
     """
     config = json.loads((folder / "config.json").read_text())
-    architecture = _ARCHITECTURES[config["model_type"]]
+    architecture = ARCHITECTURES[config["model_type"]]
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture], split_max_tensors=tensors_a_file)
     (_write_gpt2 if architecture is gguf.MODEL_ARCH.GPT2 else _write_decoder)(writer, config)
     for key, (kind, value) in metadata.items():

@@ -39,11 +39,11 @@ def test_the_weights_of_a_step_are_counted_once_and_with_their_scales(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench_models, "MODELS", {"llama": {}})
-    folder = bench_models.ir_folder(tmp_path, "llama", "int8")
+    source = bench_models.Source(tmp_path, "llama", "int8")
     # 3 layers of width 64 with 4 heads, 2 of them for keys and values; inner width 96; a head of 300 tokens, tied.
     layer = {(64, 64): 2, (32, 64): 2, (96, 64): 2, (64, 96): 1}
     matrices = [shape for shape, count in layer.items() for _ in range(3 * count)] + [(300, 64)]
-    assert bench_models.weight_bytes(folder) == sum(rows * columns + 3 * rows for rows, columns in matrices)
+    assert source.weight_bytes() == sum(rows * columns + 3 * rows for rows, columns in matrices)
 
 
 def test_a_worker_that_cannot_load_tells_why(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_what_a_library_prints_is_no_answer_but_told_when_the_engine_ends(tmp_pa
         import bench_engines
         class Loud:
             imports = ()
-            def __init__(self, path): os.write(1, b"loading " + path.encode())
+            def __init__(self, path, device): os.write(1, f"loading {{path}} for {{device}}".encode())
             def double(self, number): print("doubling", flush=True); return {{"result": 2 * number}}
             def abort(self): os._exit(3)
         bench_engines.ENGINES["loud"] = Loud
@@ -67,7 +67,7 @@ def test_what_a_library_prints_is_no_answer_but_told_when_the_engine_ends(tmp_pa
     """
     worker = Worker([sys.executable, "-c", code], tmp_path / "log")
     answer = worker.ask("double", number=21)
-    with pytest.raises(WorkerError, match=r"^loading itdoubling .exit status 3; more in .*log.$"):
+    with pytest.raises(WorkerError, match=r"^loading it for CPUdoubling .exit status 3; more in .*log.$"):
         worker.ask("abort")
     assert answer["result"] == 42
     assert answer["peak"] > 1 << 20
