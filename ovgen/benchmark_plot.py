@@ -13,16 +13,25 @@ from ovgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["SUFFIXES", "check_matplotlib", "draw"]
+__all__ = ["check_picture", "draw", "save"]
 
-SUFFIXES = (".png", ".svg", ".pdf")
+_SUFFIXES = (".png", ".svg", ".pdf")
 _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#666666"  # https://jfly.uni-koeln.de/color
 _BIN = 32  # steps of which a point of the curve is the median
 
 
-def check_matplotlib() -> None:
-    """Raise `ConfigError` where matplotlib is not installed."""
+def check_picture(file: Path) -> None:
+    """Refuse a picture that could not be drawn, before anything long begins.
+
+    Raises:
+        ConfigError: its name or folder is wrong, or matplotlib is not installed.
+    """
+    if file.suffix.lower() not in _SUFFIXES:
+        raise ConfigError(f"--plot {file}: the name must end in {', '.join(_SUFFIXES)}")
+    if not file.absolute().parent.is_dir():
+        raise ConfigError(f"--plot {file}: there is no folder {file.parent}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -53,6 +62,15 @@ def draw(report: Report, file: Path) -> None:
     for axes in (left, middle, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    save(figure, file)
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a picture, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
     try:
         figure.savefig(partial, dpi=150)

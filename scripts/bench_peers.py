@@ -33,7 +33,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import peer_engines  # noqa: F401 - which adds to ENGINES
 from bench_engines import ENGINES, THREADS, Worker, WorkerError, in_turns, serve
-from peer_report import draw, table, write_csv
+from peer_report import absent, draw, table, write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -114,6 +114,14 @@ def arguments() -> argparse.Namespace:
     for model in options.models:
         if model not in MODELS and not Path(model).exists():
             parser.error(f"there is no {model}: give one of {known}, a folder or a .gguf file")
+    if options.plot:
+        from ovgen.benchmark_plot import check_picture
+        from ovgen.errors import ConfigError
+
+        try:
+            check_picture(options.plot)
+        except ConfigError as error:
+            parser.error(str(error))
     for name, least in (("batch", 1), ("rounds", 1), ("prompt_tokens", 1), ("new_tokens", 2)):
         if np.min(getattr(options, name)) < least:
             parser.error(f"--{name.replace('_', '-')} must be at least {least}")
@@ -128,6 +136,7 @@ class Comparison:
         self._keys = [(name, d) for name in options.engines for d in options.devices if d in PEERS[name].devices]
         self._workers: dict[Key, Worker] = {}
         self._missing: dict[Key, str] = {}
+        self._unwritten: dict[str, str] = {}  # formats, and why not
 
     def run(self) -> list[dict[str, Any]]:
         """Measure; prints a table for each batch, and returns the rows of all."""
@@ -149,6 +158,7 @@ class Comparison:
                 print(f"\n{heading}\n", *table(rows), sep="\n", flush=True)
                 about = {"model": source.name, "precision": self._precision, "batch": batch}
                 results += [about | row for row in rows]
+            print(*absent(rows), sep="\n", flush=True)
         finally:
             for worker in self._workers.values():
                 worker.close()
@@ -200,6 +210,8 @@ class Comparison:
                 return target
             if self._precision not in precisions:
                 raise WorkerError(_NOT_SO)
+            if name in self._unwritten:
+                raise WorkerError(self._unwritten[name])
             usable = having(self._options.peers_python, needs)
             reasons = [] if usable else [f"that takes {' and '.join(needs)}"]
             for python in usable:
@@ -209,7 +221,8 @@ class Comparison:
                 if done.returncode == 0:
                     return target
                 reasons += (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1:]
-            raise WorkerError(f"its format could not be written: {'; '.join(dict.fromkeys(reasons))}")
+            self._unwritten[name] = f"its format could not be written: {'; '.join(dict.fromkeys(reasons))}"
+            raise WorkerError(self._unwritten[name])
         raise WorkerError("it does not take this model in this precision")
 
     def _measured(self, batch: int, vocabulary: int) -> list[dict[str, Any]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["draw", "table", "write_csv"]
+__all__ = ["absent", "draw", "table", "write_csv"]
 
 _NAMES, _FIGURES = ("engine", "device"), ("load, s", "first token, ms", "ms/token", "tokens/s", "as fast", "peak, MB")
 COLUMNS = (*_NAMES, *_FIGURES, "same tokens")
@@ -17,7 +16,7 @@ _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """The rows of one model, precision and batch, as a Markdown table; below it what is missing, and why."""
+    """The rows of one model, precision and batch, as a Markdown table, without what is missing."""
     lines: list[tuple[str, ...]] = [COLUMNS]
     for row in rows:
         if "missing" not in row:
@@ -30,6 +29,10 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         yield f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |"
+
+
+def absent(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What is missing of the rows, and why."""
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if "missing" in row:
@@ -58,6 +61,8 @@ def draw(file: Path, results: Sequence[dict[str, Any]]) -> None:
     """
     from matplotlib.figure import Figure
 
+    from ovgen.benchmark_plot import save
+
     found = [row for row in results if "missing" not in row]
     about = list(dict.fromkeys(_about(row) for row in found))
     if not about:
@@ -85,12 +90,7 @@ def draw(file: Path, results: Sequence[dict[str, Any]]) -> None:
             axes.set_title(f"{each}\n{title}" if axes is line[0] else title, fontsize=10, loc="left")
             if axes is not line[0]:
                 axes.set_yticks([])
-    partial = file.with_name(f".{file.stem}.{os.getpid()}.partial{file.suffix}")
-    try:
-        figure.savefig(partial, dpi=120)
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    save(figure, file)
 
 
 def _about(row: dict[str, Any]) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from ovgen.cli.options import add_model_options, load_model, model_options, model_path, to_json
 from ovgen.cli.tables import megabytes, number, table
-from ovgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from ovgen.benchmark import Load, Report, Spread
@@ -53,7 +52,9 @@ def run(options: argparse.Namespace) -> int:
     from ovgen.benchmark import benchmark, load_times  # brings the engine with it
 
     if options.plot is not None:
-        _check_plot(Path(options.plot))
+        from ovgen.benchmark_plot import check_picture
+
+        check_picture(Path(options.plot))
 
     def progress(text: str) -> None:
         print(f"measuring {text} ...", file=sys.stderr, flush=True)
@@ -83,17 +84,6 @@ def _numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"takes whole numbers with commas between them, got {text!r}") from None
-
-
-def _check_plot(file: Path) -> None:
-    """Refuse a picture that could not be drawn before anything long begins."""
-    from ovgen.benchmark_plot import SUFFIXES, check_matplotlib
-
-    if file.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--plot {file}: the name must end in {', '.join(SUFFIXES)}")
-    if not file.absolute().parent.is_dir():
-        raise ConfigError(f"--plot {file}: there is no folder {file.parent}")
-    check_matplotlib()
 
 
 def _text(report: Report) -> Iterator[str]:

@@ -46,11 +46,13 @@ def test_ratios_are_those_within_rounds() -> None:
     assert (second["ratio_least"], second["ratio_most"]) == (0.25, 0.5)
     assert second["same"] == pytest.approx((1 + 0.2 + 1) / 3)
     assert third == {"engine": "optimum-intel", "device": "GPU", "missing": "no GPU"}
-    lines = list(peer_report.table([first, second, third, {**third, "device": "NPU"}]))
-    assert lines[-1] == "- optimum-intel on GPU, optimum-intel on NPU: no GPU"
+    lines = list(peer_report.table([first, second, third]))
+    *_, reason = peer_report.absent([first, second, third, {**third, "device": "NPU"}])
+    assert reason == "- optimum-intel on GPU, optimum-intel on NPU: no GPU"
     assert "0.33 (0.25 - 0.50)" in lines[3]
     assert "73 %" in lines[3]
-    assert len({len(line) for line in lines[:4]}) == 1
+    assert len(lines) == 4
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_all_texts_of_a_batch_count() -> None:
@@ -191,6 +193,7 @@ def test_models_without_a_tokenizer_get_one_of_numbers(tmp_path: Path) -> None:
         (["--models", "gpt5"], "there is no gpt5: give one of gpt2, "),
         (["--batch", "1", "0"], "--batch must be at least 1"),
         (["--new-tokens", "1"], "--new-tokens must be at least 2"),
+        (["--plot", "peers.doc"], "must end in .png, .svg, .pdf"),
     ],
 )
 def test_what_cannot_be_is_refused_before(
