@@ -11,7 +11,8 @@
 Every answer says also what the process has taken: ``load`` (seconds), ``peak`` (bytes of memory), and ``idle`` (how
 much of a core it kept busy while it waited for the request).
 
-The far end runs in the Python of an engine, which may have nothing of ovgen.
+The far end runs in the Python of an engine, which may have nothing of ovgen. An engine has ``imports``, what it needs;
+``prepare(path)`` where more is imported when it is first used; and is made with a path and a device.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["ENGINES", "THREADS", "Worker", "WorkerError", "in_turns", "properties", "serve"]
+__all__ = ["ENGINES", "MOST_IDLE", "THREADS", "Worker", "WorkerError", "in_turns", "properties", "serve"]
 
 THREADS = int(os.environ.get("BENCH_THREADS") or os.cpu_count() or 1)
 """That every engine computes with."""
+
+MOST_IDLE = 0.05
+"""Of a core, on average, that an engine may keep busy when it has nothing to do."""
 
 _Name = TypeVar("_Name")
 _PAUSE = 0.05  # seconds before a turn, for threads of the one before that wait in a loop for a while
@@ -130,6 +134,8 @@ def serve(engine: str, path: str, device: str = "CPU") -> None:
     served = ENGINES[engine]
     for name in served.imports:
         import_module(name)  # is not counted as loading
+    if hasattr(served, "prepare"):
+        served.prepare(path)
     begin = time.perf_counter()
     loaded: Any = served(path, device)
     state = {"load": time.perf_counter() - begin, "idle": 0.0}
@@ -165,7 +171,9 @@ class Ovgen:
         """See the module."""
         begin = time.perf_counter()
         outputs = self._llm.generate(prompts, max_new_tokens=tokens, temperature=0, ignore_eos=True)
-        self._llm.engine.runner.settle()  # what it compiles in the background must not disturb the next
+        runner = self._llm.engine.runner
+        if runner.form == "paged":
+            runner.settle()  # what it compiles in the background must not disturb the next
         first = max(output.metrics.first_token for output in outputs)
         last = max(output.metrics.last_token for output in outputs)
         return {"first": first - begin, "rest": last - first, "ids": [list(output.token_ids) for output in outputs]}
@@ -228,24 +236,38 @@ class LlamaCpp:
     """llama.cpp through the functions of its C interface; the likeliest token is found by numpy."""
 
     imports = ("llama_cpp",)
-    _length, _most = 2048, 16  # tokens over all sequences, and sequences
+    _context: Any = None
+    _batch: Any = None
 
     def __init__(self, path: str, device: str) -> None:
         self._lib: Any = import_module("llama_cpp")
         self._lib.llama_backend_init()
-        model = self._lib.llama_model_load_from_file(path.encode(), self._lib.llama_model_default_params())
-        assert model, "llama.cpp does not take the model"
-        self._vocab_size = self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(model))
+        self._model = self._lib.llama_model_load_from_file(path.encode(), self._lib.llama_model_default_params())
+        assert self._model, "llama.cpp does not take the model"
+        self._vocab_size = self._lib.llama_vocab_n_tokens(self._lib.llama_model_get_vocab(self._model))
+        self._sizes = (0, 0, 0)
+        self._make_room(1, 512, 1024)
+
+    def _make_room(self, rows: int, batch: int, length: int) -> None:
+        """A context for so many sequences, tokens in a step, and tokens over all sequences."""
+        if all(wanted <= there for wanted, there in zip((rows, batch, length), self._sizes, strict=True)):
+            return
+        if self._context:
+            self._lib.llama_batch_free(self._batch)
+            self._lib.llama_free(self._context)
         options = self._lib.llama_context_default_params()
-        options.n_ctx, options.n_seq_max, options.kv_unified = self._length, self._most, True
-        options.n_batch = options.n_ubatch = 512
+        options.n_ctx, options.n_seq_max, options.kv_unified = length, rows, True
+        options.n_batch, options.n_ubatch = batch, 512
         options.n_threads = options.n_threads_batch = THREADS
-        self._context = self._lib.llama_init_from_model(model, options)
+        self._context = self._lib.llama_init_from_model(self._model, options)
         assert self._context, "llama.cpp makes no context"
-        self._batch = self._lib.llama_batch_init(options.n_batch, 0, 1)
+        self._batch = self._lib.llama_batch_init(batch, 0, 1)
+        self._sizes = (rows, batch, length)
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
         """See the module."""
+        rows, length = len(prompts), len(prompts[0])
+        self._make_room(rows, rows * length, rows * (length + tokens))
         self._lib.llama_memory_clear(self._lib.llama_get_memory(self._context), True)
         begin = time.perf_counter()
         fresh, past = prompts, 0
@@ -301,8 +323,9 @@ ENGINES: dict[str, Any] = {
 
 
 def _peak_bytes() -> int:
-    """Most memory that the process has had. (``getrusage`` would count what its parent had before it, too.)"""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    return 0
+    """Most memory that the process has had; 0 if unknown. (``getrusage`` would count its parent's, too.)"""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # no Linux
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)

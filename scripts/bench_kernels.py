@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from bench_engines import ENGINES, Worker, WorkerError, in_turns, serve
+from bench_engines import ENGINES, MOST_IDLE, Worker, WorkerError, in_turns, serve
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -38,6 +38,7 @@ Figures: TypeAlias = "dict[str, dict[str, list[float]]]"
 
 NATIVE = "native"
 OURS = (NATIVE, "plugin")
+COMPARED = (*OURS, "genai", "llamacpp")
 UNITS = {
     "decode": "ms/token",
     "batch": "tokens/s",
@@ -62,7 +63,6 @@ SHARES = {"int8": 60.0, "int4": 50.0}
 FOUR_TO_ONE = 1.5
 BATCH_PROMPT = 16  # tokens; they are not what is measured
 QUIET = 0.5  # load before the start; llama.cpp's threads wait for each other in loops, and lose most to other processes
-MOST_IDLE = 0.05  # of a core, on average, that an engine may keep busy when it has nothing to do
 
 
 def main() -> None:
@@ -88,10 +88,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    engines = [name for name in ENGINES if name != "memory"]
     parser.add_argument("--models", nargs="+", default=["gpt2", "llama"], choices=("gpt2", "llama"))
     parser.add_argument("--precisions", nargs="+", default=["int8", "int4"], choices=("int8", "int4", "mixed"))
-    parser.add_argument("--engines", nargs="+", default=engines, choices=engines)
+    parser.add_argument("--engines", nargs="+", default=COMPARED, choices=COMPARED)
     parser.add_argument("--peers-python", default=sys.executable, help="that has openvino_genai and llama_cpp")
     parser.add_argument("--rounds", type=int, default=9, help="that count (default: %(default)s)")
     parser.add_argument("--loads", type=int, default=3, help="times to load, which count (default: %(default)s)")

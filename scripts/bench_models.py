@@ -12,12 +12,13 @@ import openvino as ov
 from gguf import GGUFReader, GGUFValueType
 
 from ovgen.conversion import convert
+from ovgen.loader import digest
 from ovgen.machine import multiplied
 from ovgen.weights import Compression
 from tests.tiny_gguf import ARCHITECTURES, write
 from tests.tiny_models import make
 
-__all__ = ["MODELS", "PRECISIONS", "Source"]
+__all__ = ["MODELS", "PRECISIONS", "Source", "is_stored"]
 
 MODELS: dict[str, dict[str, Any]] = {
     "gpt2": {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12},
@@ -63,13 +64,20 @@ class Source:
     Args:
         work: folder to keep what is written.
         model: one of `MODELS`, which is made; or the path of a Hugging Face folder, an IR folder, or a GGUF file.
-        precision: one of `PRECISIONS`; for an IR folder and a GGUF file it is only a name.
+        precision: one of `PRECISIONS`; for an IR folder and a GGUF file, which are as they are, any name.
+
+    Attributes:
+        name: for people.
+        stem: what names of written files begin with; of a model that is given, it changes with the model.
     """
 
     def __init__(self, work: Path, model: str, precision: str) -> None:
         self._work, self._model, self._precision = work, model, precision
         self._given = None if model in MODELS else Path(model).absolute()
-        self.name = model if self._given is None else self._given.stem
+        self.name = self.stem = model
+        if self._given is not None:
+            self.name = self._given.stem if is_stored(model) and self._given.is_file() else self._given.name
+            self.stem = f"{self.name}-{digest(self._given, times=True)[:8]}"
 
     def path(self, form: str) -> Path | None:
         """The model as ``"hf"``, ``"ir"`` or ``"gguf"``; None where it cannot be had. It is written once."""
@@ -102,7 +110,7 @@ class Source:
     def _ir(self) -> Path:
         if self._given is not None and _form(self._given) == "ir":
             return self._given
-        folder = self._work / f"{self.name}-{self._precision}"
+        folder = self._work / f"{self.stem}-{self._precision}"
         if not folder.exists():
             convert(self._hf(), folder, PRECISIONS[self._precision])
         return folder
@@ -116,8 +124,13 @@ class Source:
         no_tokenizer: dict[str, tuple[int, Any]] = {"tokenizer.ggml.model": (GGUFValueType.STRING, "none")}
         if kind == "gpt2":  # says nowhere else how many tokens it has
             no_tokenizer["gpt2.vocab_size"] = (GGUFValueType.UINT32, _vocabulary(source))
-        target = self._work / f"{self.name}-{stored}.gguf"
+        target = self._work / f"{self.stem}-{stored}.gguf"
         return _whole(target, lambda path: write(source, path, stored, no_tokenizer))
+
+
+def is_stored(model: str) -> bool:
+    """Whether a model is given in a format with a precision of its own: an IR folder or a GGUF file."""
+    return model not in MODELS and _form(Path(model)) != "hf"
 
 
 def _form(path: Path) -> str:

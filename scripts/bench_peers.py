@@ -32,13 +32,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import peer_engines  # noqa: F401 - which adds to ENGINES
-from bench_engines import ENGINES, THREADS, Worker, WorkerError, in_turns, serve
-from peer_report import absent, draw, table, write_csv
+from bench_engines import ENGINES, MOST_IDLE, THREADS, Worker, WorkerError, in_turns, serve
+from peer_report import absent, as_csv, draw, table, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 PRECISIONS = ("f32", "int8", "int4")
+AS_STORED = "as stored"
 _NOT_SO = "not in this precision"
 Key: TypeAlias = "tuple[str, str]"
 """An engine and a device."""
@@ -73,17 +74,19 @@ def main() -> None:
     if options.worker:
         serve(options.worker, options.model, options.device)
         return
+    from bench_models import is_stored  # needs what the Python of the peers may not have
+
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = (options.work or Path(folder)).absolute()
         work.mkdir(parents=True, exist_ok=True)
         for model in options.models:
-            for precision in options.precisions:
+            for precision in [AS_STORED] if is_stored(model) else options.precisions:
                 results += Comparison(work, model, precision, options).run()
                 if options.json:  # what has been measured is kept if the rest fails
-                    options.json.write_text(json.dumps(results, indent=2) + "\n")
+                    write_whole(options.json, json.dumps(results, indent=2) + "\n")
                 if options.csv:
-                    write_csv(options.csv, results)
+                    write_whole(options.csv, as_csv(results))
                 if options.plot:
                     draw(options.plot, results)
 
@@ -95,7 +98,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="+", default=["gpt2", "llama"], help=f"of {known}, or folders, or .gguf files"
     )
-    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        default=list(PRECISIONS),
+        choices=PRECISIONS,
+        help="not of IR folders and .gguf files",
+    )
     parser.add_argument("--engines", nargs="+", default=list(PEERS), choices=PEERS, help="the first is compared with")
     parser.add_argument("--devices", nargs="+", default=["CPU", "GPU", "NPU"], choices=("CPU", "GPU", "NPU"))
     parser.add_argument("--peers-python", nargs="+", default=[sys.executable], help="those that have the other engines")
@@ -111,9 +120,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--device", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.batch.sort()  # as the peak of memory holds what was before
     for model in options.models:
-        if model not in MODELS and not Path(model).exists():
-            parser.error(f"there is no {model}: give one of {known}, a folder or a .gguf file")
+        files = ("config.json", "openvino_model.xml")
+        if model not in MODELS and not (
+            (model.endswith(".gguf") and Path(model).is_file()) or any((Path(model) / file).is_file() for file in files)
+        ):
+            parser.error(f"there is no model {model}: give one of {known}, a folder with a model, or a .gguf file")
+    for file in filter(None, (options.json, options.csv)):
+        if not file.absolute().parent.is_dir():
+            parser.error(f"there is no folder for {file}")
     if options.plot:
         from ovgen.benchmark_plot import check_picture
         from ovgen.errors import ConfigError
@@ -136,11 +152,15 @@ class Comparison:
         self._keys = [(name, d) for name in options.engines for d in options.devices if d in PEERS[name].devices]
         self._workers: dict[Key, Worker] = {}
         self._missing: dict[Key, str] = {}
+        self._idle: dict[Key, float] = {}  # most of a core that an engine kept busy while it waited
+        self._rng = np.random.default_rng(0)
         self._unwritten: dict[str, str] = {}  # formats, and why not
 
     def run(self) -> list[dict[str, Any]]:
         """Measure; prints a table for each batch, and returns the rows of all."""
         import bench_models as models  # needs what the Python of the peers may not have
+
+        from ovgen.errors import OvgenError
 
         source = models.Source(self._work, self._model, self._precision)
         results: list[dict[str, Any]] = []
@@ -148,7 +168,7 @@ class Comparison:
             for key in self._keys:
                 try:
                     self._workers[key] = self._started(key, source)
-                except WorkerError as error:
+                except (WorkerError, OvgenError) as error:
                     self._missing[key] = str(error)
             for batch in self._options.batch:
                 rows = self._measured(batch, source.vocabulary())
@@ -159,6 +179,10 @@ class Comparison:
                 about = {"model": source.name, "precision": self._precision, "batch": batch}
                 results += [about | row for row in rows]
             print(*absent(rows), sep="\n", flush=True)
+            for (name, device), idle in self._idle.items():
+                if idle > MOST_IDLE:
+                    kept = f"{PEERS[name].title} on {device} kept {idle:.0%} of a core busy"
+                    print(f"\n{kept} while it had nothing to do: the others were slowed down")
         finally:
             for worker in self._workers.values():
                 worker.close()
@@ -177,7 +201,7 @@ class Comparison:
 
             if not any(found.split(".")[0] == device for found in openvino.Core().available_devices):
                 raise WorkerError(f"OpenVINO finds no {device}")
-        if self._precision not in peer.precisions:
+        if self._precision not in (*peer.precisions, AS_STORED):
             raise WorkerError(_NOT_SO)
         pythons = [sys.executable] if name == "ovgen" else self._options.peers_python
         usable = having(pythons, ENGINES[name].imports)
@@ -205,7 +229,7 @@ class Comparison:
             if name not in FORMATS or not source.path("hf"):
                 continue
             _, needs, precisions = FORMATS[name]
-            target = self._work / f"{source.name}-{self._precision}-{name}"
+            target = self._work / f"{source.stem}-{self._precision}-{name}"
             if target.exists():
                 return target
             if self._precision not in precisions:
@@ -226,10 +250,11 @@ class Comparison:
         raise WorkerError("it does not take this model in this precision")
 
     def _measured(self, batch: int, vocabulary: int) -> list[dict[str, Any]]:
-        options, rng = self._options, np.random.default_rng(0)
+        options = self._options
         rounds = []
         for number in range(options.rounds + 1):
-            prompts = rng.integers(0, vocabulary, (batch, options.prompt_tokens)).tolist()
+            # New ones for each batch, too: some engines keep what they have computed.
+            prompts = self._rng.integers(0, vocabulary, (batch, options.prompt_tokens)).tolist()
             rounds.append(self._round(prompts, number))
         rows = summary(rounds[1:], self._keys, options.new_tokens, self._missing)
         lengths = {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
@@ -241,6 +266,7 @@ class Comparison:
         for key in in_turns(self._workers, number):
             try:
                 answers[key] = self._workers[key].ask("generate", prompts=prompts, tokens=self._options.new_tokens)
+                self._idle[key] = max(self._idle.get(key, 0.0), answers[key]["idle"] if number else 0.0)
             except WorkerError as error:
                 self._missing[key] = str(error)
                 self._workers.pop(key).close()

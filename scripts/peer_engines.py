@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ class Transformers:
         self._torch: Any = import_module("torch")
         self._torch.set_num_threads(THREADS)
         self._model: Any = self._load(path, device)
+        self._model.generation_config.eos_token_id = None  # nothing ends a text
+
+    @staticmethod
+    def prepare(path: str) -> None:
+        """Make the model without weights, which imports what transformers imports when it is first used."""
+        transformers: Any = import_module("transformers")
+        config = transformers.AutoConfig.from_pretrained(path)
+        with import_module("torch").device("meta"):
+            transformers.AutoModelForCausalLM.from_config(config)
 
     def _load(self, path: str, device: str) -> Any:
         kind = import_module("transformers").AutoModelForCausalLM
@@ -48,7 +58,6 @@ class Transformers:
                 ids,
                 attention_mask=self._torch.ones_like(ids),
                 max_new_tokens=tokens,
-                min_new_tokens=tokens,
                 do_sample=False,
                 pad_token_id=0,
                 stopping_criteria=criteria,
@@ -64,6 +73,12 @@ class Optimum(Transformers):
     """optimum-intel as it is, but for what all engines on OpenVINO get."""
 
     imports = ("torch", "optimum.intel")
+
+    @staticmethod
+    def prepare(path: str) -> None:
+        """Import the class, and what it loads models by."""
+        Transformers.prepare(path)
+        _ = import_module("optimum.intel").OVModelForCausalLM
 
     def _load(self, path: str, device: str) -> Any:
         kind = import_module("optimum.intel").OVModelForCausalLM
@@ -136,8 +151,11 @@ class OnnxGenAI:
         config.clear_providers()
         if device == "GPU":
             config.append_provider("dml")
+        model = json.loads(Path(path, "genai_config.json").read_text())["model"]
         session = {"intra_op_num_threads": THREADS}
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+        # A text must have a token that ends it, and that may not come: one that no other engine is likely to choose.
+        rare = model["vocab_size"] - 1
+        config.overlay(json.dumps({"model": {"eos_token_id": [rare], "decoder": {"session_options": session}}}))
         self._model = self._genai.Model(config)
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:
@@ -174,19 +192,18 @@ class CTranslate2:
             times.append(time.perf_counter())
             return False
 
-        length = len(prompts[0]) + tokens
         begin = time.perf_counter()
         results = self._generator.generate_batch(
             [[str(token) for token in prompt] for prompt in prompts],
             max_batch_size=len(prompts),
             max_length=tokens,
-            min_length=tokens,
+            end_token=[],
             sampling_topk=1,
             include_prompt_in_result=False,
             callback=clock,
         )
         made = [result.sequences_ids[0] for result in results]
-        assert all(len(ids) == tokens for ids in made), f"{[len(ids) for ids in made]} of {tokens} tokens, {length}"
+        assert all(len(ids) == tokens for ids in made), "a text has ended before"
         first = times[len(prompts) - 1]  # it calls for each text
         return {"first": first - begin, "rest": times[-1] - first, "ids": made}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["absent", "draw", "table", "write_csv"]
+__all__ = ["absent", "as_csv", "draw", "table", "write_whole"]
 
 _NAMES, _FIGURES = ("engine", "device"), ("load, s", "first token, ms", "ms/token", "tokens/s", "as fast", "peak, MB")
 COLUMNS = (*_NAMES, *_FIGURES, "same tokens")
@@ -43,13 +45,21 @@ def absent(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"- {', '.join(names)}: {reason}"
 
 
-def write_csv(file: Path, results: Sequence[dict[str, Any]]) -> None:
+def as_csv(results: Sequence[dict[str, Any]]) -> str:
     """All rows, with the columns that any of them has."""
     names = list(dict.fromkeys(name for row in results for name in row))
-    with file.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, names)
-        writer.writeheader()
-        writer.writerows(results)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(results)
+    return out.getvalue()
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)
 
 
 def draw(file: Path, results: Sequence[dict[str, Any]]) -> None:

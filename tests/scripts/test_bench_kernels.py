@@ -35,6 +35,11 @@ def test_engines_take_turns_and_one_that_cannot_be_had_is_left_out(
     assert "no-python" in text
 
 
+def test_engines_that_are_compared_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_kernels.py"])
+    assert tuple(bench_kernels.arguments().engines) == ("native", "plugin", "genai", "llamacpp")
+
+
 def test_the_weights_of_a_step_are_counted_once_and_with_their_scales(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,19 +10,22 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 
+import bench_engines
 import bench_models
 import bench_peers
 import peer_formats
 import peer_report
 from bench_engines import WorkerError, in_turns
 
+import ovgen
+from ovgen.runtime.forms import Form
 from tests import tiny_models
 
 OVGEN, GENAI, OPTIMUM = ("ovgen", "CPU"), ("genai", "CPU"), ("optimum", "GPU")
 
 
 def answer(rest: float, ids: list[int], first: float = 0.5) -> dict[str, Any]:
-    return {"first": first, "rest": rest, "ids": [ids], "load": 2.0, "peak": 3e6}
+    return {"first": first, "rest": rest, "ids": [ids], "load": 2.0, "peak": 3e6, "idle": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,34 @@ def test_the_whole_comparison(
     assert "- ovgen on GPU: OpenVINO finds no GPU" in text or ("ovgen", "GPU") not in absent
 
 
+@pytest.mark.parametrize("form", ["static", "stateful", "paged"])
+def test_ovgen_is_served_in_every_form(tmp_path: Path, form: Form) -> None:
+    folder = tiny_models.make("llama", tmp_path / "llama")
+    served = bench_engines.ENGINES["ovgen"](str(folder), "CPU")
+    served._llm = ovgen.LLM(folder, form=form)
+    answer = served.generate([[1, 2, 3]], 4)
+    assert len(answer["ids"][0]) == 4
+    assert answer["first"] > 0
+
+
+def test_models_of_like_names_are_different_models(tmp_path: Path) -> None:
+    small = tiny_models.make("llama", tmp_path / "a" / "Llama-3.2-1B")
+    large = tiny_models.make("llama", tmp_path / "b" / "Llama-3.2-1B", vocab_size=310)
+    sources = [bench_models.Source(tmp_path, str(folder), "f32") for folder in (small, large)]
+    assert [source.name for source in sources] == ["Llama-3.2-1B"] * 2
+    first, second = (source.path("ir") for source in sources)
+    assert first != second
+    assert [source.vocabulary() for source in sources] == [300, 310]
+
+
+def test_what_is_stored_has_no_other_precisions(tmp_path: Path) -> None:
+    folder = tiny_models.make("llama", tmp_path / "llama")
+    ir = bench_models.Source(tmp_path, str(folder), "int8").path("ir")
+    assert not bench_models.is_stored("gpt2")
+    assert not bench_models.is_stored(str(folder))
+    assert bench_models.is_stored(str(ir))
+
+
 @pytest.mark.parametrize("form", ["hf", "ir", "gguf"])
 def test_what_is_given_is_taken_as_it_is(tmp_path: Path, form: str) -> None:
     folder = tiny_models.make("llama", tmp_path / "hf")
@@ -190,7 +221,9 @@ def test_models_without_a_tokenizer_get_one_of_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--models", "gpt5"], "there is no gpt5: give one of gpt2, "),
+        (["--models", "gpt5"], "there is no model gpt5: give one of gpt2, "),
+        (["--models", "README.md"], "there is no model README.md"),
+        (["--json", "no/such/folder/out.json"], "there is no folder for no/such/folder/out.json"),
         (["--batch", "1", "0"], "--batch must be at least 1"),
         (["--new-tokens", "1"], "--new-tokens must be at least 2"),
         (["--plot", "peers.doc"], "must end in .png, .svg, .pdf"),
@@ -206,5 +239,7 @@ def test_what_cannot_be_is_refused_before(
 
 def test_figures_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "out.csv"
-    peer_report.write_csv(file, [{"engine": "ovgen", "load": 1.0}, {"engine": "optimum-intel", "missing": "why"}])
+    rows: list[dict[str, Any]] = [{"engine": "ovgen", "load": 1.0}, {"engine": "optimum-intel", "missing": "why"}]
+    peer_report.write_whole(file, peer_report.as_csv(rows))
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     assert file.read_text("utf-8").split() == ["engine,load,missing", "ovgen,1.0,", "optimum-intel,,why"]
