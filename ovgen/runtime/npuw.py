@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from ovgen.errors import ConfigError, DeviceError, UnsupportedModelError
 from ovgen.graph.passes import ADAPTERS_INPUT
 from ovgen.runtime.device import base_name, compile_model, device_errors, wait_before_freeing, wait_quietly
+from ovgen.runtime.properties import spelt
 from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["NpuwRunner"]
 
 _PROMPT = 1024  # tokens that the plugin takes at once, if the context is that long
 _STEP = 6  # a token by itself costs as much as so many in a prompt
+
+
+_GENAI_NAMES = ("MAX_PROMPT_LEN", "MIN_RESPONSE_LEN", "PREFILL_HINT", "GENERATE_HINT", "PREFILL_CHUNK_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,8 @@ class NpuwRunner:
         longest: tokens of the longest sequence.
 
     Raises:
-        ConfigError: the lengths in ``config`` are not numbers, or do not hold the longest sequence.
+        ConfigError: the lengths in ``config`` are not numbers, or do not hold the longest sequence; it has names of
+            openvino.genai's, or a precision that the cache cannot have.
         UnsupportedModelError: the plugin would compute something else than the model.
         DeviceError: the device has no such mode, or refuses the model.
     """
@@ -81,6 +86,7 @@ class NpuwRunner:
     ) -> None:
         self.device = device
         _check(model, windows, device, longest)
+        _check_config(config)
         self._prompt = _count(config, "NPUW_LLM_MAX_PROMPT_LEN", min(longest, _PROMPT))
         response = _count(config, "NPUW_LLM_MIN_RESPONSE_LEN", max(longest - self._prompt, 1))
         if self._prompt + response < longest:
@@ -88,13 +94,15 @@ class NpuwRunner:
                 f"NPUW_LLM_MAX_PROMPT_LEN and NPUW_LLM_MIN_RESPONSE_LEN hold {self._prompt} + {response} tokens, and "
                 f"the longest sequence has {longest}: raise one of them, or set max_model_len"
             )
-        properties = {
+        properties: dict[str, Any] = {
             "NPU_USE_NPUW": "YES",
             "NPUW_LLM": "YES",
             "NPUW_LLM_MAX_PROMPT_LEN": self._prompt,
             "NPUW_LLM_MIN_RESPONSE_LEN": response,
             "NPUW_LLM_PREFILL_CHUNK_SIZE": 1 << (chunk.bit_length() - 1),  # a power of two
         }
+        if config.get("CACHE_DIR"):
+            properties["CACHE_MODE"] = "OPTIMIZE_SPEED"  # without weights in it, the second start failed in trials
         try:
             self.compiled = compile_model(model, device, {**properties, **config})
             with device_errors(device):
@@ -234,6 +242,16 @@ def _check(model: ov.Model, windows: Mapping[str, int | None], device: str, long
         raise UnsupportedModelError("the npuw form has no place for adapters: take form='static'")
     if "position_ids" not in names:
         raise UnsupportedModelError("the npuw form needs a model with position_ids: take form='static'")
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuse what the plugin takes without a word and does not obey."""
+    for name in config:
+        if name in _GENAI_NAMES:
+            raise ConfigError(f"{name} is openvino.genai's name: in device_config it is NPUW_LLM_{name}")
+    precision = spelt(config.get("KV_CACHE_PRECISION"))
+    if precision not in (None, "f16", "f32"):  # u8 made NaN of every logit in trials
+        raise ConfigError(f"in the npuw form KV_CACHE_PRECISION is 'f16' or 'f32', got {precision!r}")
 
 
 def _count(config: Mapping[str, Any], name: str, default: int) -> int:

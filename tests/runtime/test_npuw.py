@@ -222,6 +222,30 @@ def test_a_sliding_window_is_refused_unless_it_is_as_long_as_the_context(tmp_pat
     assert npuw(folder, max_model_len=16).form == "npuw"
 
 
+def test_compiled_models_are_taken_back_from_cache_dir(llama: Path, tmp_path: Path) -> None:
+    config = {**EXACT, "CACHE_DIR": str(tmp_path / "cache")}
+    first, second = (npuw(llama, device_config=config).session().forward([5, 6, 7]) for _ in range(2))
+    assert list((tmp_path / "cache").iterdir())
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "MAX_PROMPT_LEN",
+            64,
+            "MAX_PROMPT_LEN is openvino.genai's name: in device_config it is NPUW_LLM_MAX_PROMPT_LEN",
+        ),
+        ("PREFILL_HINT", "STATIC", "it is NPUW_LLM_PREFILL_HINT"),
+        ("KV_CACHE_PRECISION", "u8", "KV_CACHE_PRECISION is 'f16' or 'f32', got 'u8'"),
+    ],
+)
+def test_what_the_plugin_would_pass_over_is_refused(llama: Path, name: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        npuw(llama, device_config={**EXACT, name: value})
+
+
 def test_lengths_that_do_not_hold_the_context_are_refused(llama: Path) -> None:
     lengths = {"NPUW_LLM_MAX_PROMPT_LEN": 64, "NPUW_LLM_MIN_RESPONSE_LEN": "16"}
     with pytest.raises(ConfigError, match=r"hold 64 \+ 16 tokens, and the longest sequence has 96"):
