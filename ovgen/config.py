@@ -324,6 +324,9 @@ _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
 _FLAGS = ("include_stop_str_in_output", "ignore_eos", "skip_special_tokens", "add_special_tokens")
 
 
+_MOST_TEXTS = 1024  # of a prompt; each is a sequence from the beginning, and others would have to wait for them
+
+
 def _check_sampling(p: SamplingParams) -> None:
     for name, (least, rule) in _INTEGERS.items():
         value = getattr(p, name)
@@ -357,6 +360,9 @@ def _check_sampling(p: SamplingParams) -> None:
 
 def _check_several(p: SamplingParams) -> None:
     """Options for more than one text from a prompt."""
+    for name in ("n", "best_of", "num_beams"):
+        texts = getattr(p, name)
+        _require(name, texts, texts is None or texts <= _MOST_TEXTS, f"at most {_MOST_TEXTS}")
     stopping_ok = isinstance(p.early_stopping, bool) or str(p.early_stopping) == "never"
     _require("early_stopping", p.early_stopping, stopping_ok, 'True, False or "never"')
     diverse_ok = not p.diversity_penalty or p.num_beam_groups > 1

@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Timer
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -41,15 +42,19 @@ MOST_IDLE = 0.05
 """Of a core, on average, that an engine may keep busy when it has nothing to do."""
 
 _Name = TypeVar("_Name")
+_PATIENCE = 900.0  # seconds for an answer; drivers have been seen to hang
 _PAUSE = 0.05  # seconds before a turn, for threads of the one before that wait in a loop for a while
 
 
 def properties(device: str) -> dict[str, Any]:
-    """What every engine on OpenVINO gets; devices other than the CPU are left as they are."""
+    """What every engine on OpenVINO gets: the threads, and with ``BENCH_EXACT`` float32 throughout.
+
+    Devices other than the CPU are left as they are.
+    """
     if device != "CPU":
         return {}
-    kv_cache = os.environ.get("BENCH_KV_CACHE")
-    return {"INFERENCE_NUM_THREADS": THREADS} | ({"KV_CACHE_PRECISION": kv_cache} if kv_cache else {})
+    exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    return {"INFERENCE_NUM_THREADS": THREADS} | (exact if os.environ.get("BENCH_EXACT") else {})
 
 
 class WorkerError(Exception):
@@ -109,9 +114,15 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        limit = Timer(_PATIENCE, self._process.kill)
+        limit.start()
         line = self._process.stdout.readline()
+        hung = not limit.is_alive()
+        limit.cancel()
         if not line:
             self.close()
+            if hung:
+                raise WorkerError(f"it gave no answer within {_PATIENCE:g} s (more in {self._log})")
             said = self._log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise WorkerError(f"{said[-1]} (exit status {self._process.returncode}; more in {self._log})")
         answer: dict[str, Any] = json.loads(line)

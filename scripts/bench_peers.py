@@ -61,7 +61,7 @@ PEERS = {
     "optimum": Peer("optimum-intel", ("ir",), ("CPU", "GPU", "NPU")),
     "transformers": Peer("PyTorch", ("hf",), precisions=("f32",)),
     "onnxruntime": Peer("ONNX Runtime", ("onnx",), ("CPU", "GPU")),
-    "onnxgenai": Peer("onnxruntime-genai", ("onnx-genai",), ("CPU", "GPU")),
+    "onnxgenai": Peer("onnxruntime-genai", ("onnx-genai",)),
     "ctranslate2": Peer("CTranslate2", ("ctranslate2",)),
     "llamacpp": Peer("llama.cpp", ("gguf",)),
 }
@@ -105,7 +105,9 @@ def arguments() -> argparse.Namespace:
         choices=PRECISIONS,
         help="not of IR folders and .gguf files",
     )
-    parser.add_argument("--engines", nargs="+", default=list(PEERS), choices=PEERS, help="the first is compared with")
+    parser.add_argument(
+        "--engines", nargs="+", default=list(PEERS), choices=PEERS, help="compared with the first that is there"
+    )
     parser.add_argument("--devices", nargs="+", default=["CPU", "GPU", "NPU"], choices=("CPU", "GPU", "NPU"))
     parser.add_argument("--peers-python", nargs="+", default=[sys.executable], help="those that have the other engines")
     parser.add_argument("--batch", nargs="+", type=int, default=[1], help="texts at once (default: 1)")
@@ -149,7 +151,8 @@ class Comparison:
 
     def __init__(self, work: Path, model: str, precision: str, options: argparse.Namespace) -> None:
         self._work, self._model, self._precision, self._options = work, model, precision, options
-        self._keys = [(name, d) for name in options.engines for d in options.devices if d in PEERS[name].devices]
+        engines, devices = dict.fromkeys(options.engines), dict.fromkeys(options.devices)
+        self._keys = [(name, device) for name in engines for device in devices if device in PEERS[name].devices]
         self._workers: dict[Key, Worker] = {}
         self._missing: dict[Key, str] = {}
         self._idle: dict[Key, float] = {}  # most of a core that an engine kept busy while it waited
@@ -211,7 +214,7 @@ class Comparison:
         script = str(Path(__file__).resolve())
         command = [usable[0], script, "--worker", name, "--model", str(path), "--device", device]
         log = self._work / f"{name}-{device}.log"
-        environment = {"BENCH_KV_CACHE": "f32" if self._precision == "f32" else ""}
+        environment = {"BENCH_EXACT": "yes" if self._precision == "f32" else ""}
         Worker(command, log, environment).close()  # it may build or compile what it keeps
         return Worker(command, log, environment)
 
@@ -290,11 +293,15 @@ def having(pythons: Sequence[str], packages: Sequence[str]) -> list[str]:
 def summary(
     rounds: Sequence[dict[Key, dict[str, Any]]], keys: Sequence[Key], tokens: int, missing: dict[Key, str]
 ) -> list[dict[str, Any]]:
-    """A row of medians for each engine on each device, or why there is none; times in s, memory in bytes."""
+    """A row of medians for each engine on each device, or why there is none; times in s, memory in bytes.
+
+    Compared are all with the first that was measured.
+    """
     rows: list[dict[str, Any]] = []
+    base = next((key for key in keys if key not in missing and any(key in r for r in rounds)), keys[0])
     for key in keys:
         row: dict[str, Any] = {"engine": PEERS[key[0]].title, "device": key[1]}
-        mine = [(r[key], r.get(keys[0])) for r in rounds if key in r]
+        mine = [(r[key], r.get(base)) for r in rounds if key in r]
         if key in missing or not mine:
             rows.append(row | {"missing": missing.get(key, "no round was completed")})
             continue
@@ -306,6 +313,7 @@ def summary(
             "first": statistics.median(own["first"] for own, _ in mine),
             "decode": decode,
             "speed": len(mine[0][0]["ids"]) / decode,
+            "against": f"{PEERS[base[0]].title} on {base[1]}",
             "ratio": statistics.median(quotients) if quotients else None,
             "ratio_least": min(quotients, default=None),
             "ratio_most": max(quotients, default=None),

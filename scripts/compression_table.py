@@ -55,8 +55,8 @@ def held_out(folder: Path, stories: int, *, own: bool, calibration: bool = False
     if not own:
         return "".join(story_corpus.corpus(seed, stories))
     llm = ovgen.LLM(folder, kernels="off", device_config=EXACT)
-    told = llm.generate([""] * stories, temperature=1.0, seed=seed, max_new_tokens=_STORY, ignore_eos=True)
-    return "".join(story.text for story in told)
+    told = llm.generate("", n=stories, temperature=1.0, seed=seed, max_new_tokens=_STORY, ignore_eos=True)
+    return "".join(story.text for story in told.outputs)
 
 
 class Table:
@@ -125,8 +125,11 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="Hugging Face folder of a small model")
     parser.add_argument("--own-stories", action="store_true", help="measure on stories that the model itself tells")
-    parser.add_argument("--stories", type=int, default=100, help="to measure on (default: %(default)s)")
-    return parser.parse_args()
+    parser.add_argument("--stories", type=int, default=100, help="to measure on, 1 to 1024 (default: %(default)s)")
+    options = parser.parse_args()
+    if not 1 <= options.stories <= 1024:
+        parser.error("--stories must be from 1 to 1024")
+    return options
 
 
 def compressions() -> list[ovgen.Compression]:

@@ -148,9 +148,7 @@ class OnnxGenAI:
     def __init__(self, path: str, device: str) -> None:
         self._genai: Any = import_module("onnxruntime_genai")
         config = self._genai.Config(path)
-        config.clear_providers()
-        if device == "GPU":
-            config.append_provider("dml")
+        config.clear_providers()  # computes on the CPU
         model = json.loads(Path(path, "genai_config.json").read_text())["model"]
         session = {"intra_op_num_threads": THREADS}
         # A text must have a token that ends it, and that may not come: one that no other engine is likely to choose.

@@ -20,6 +20,7 @@ _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """The rows of one model, precision and batch, as a Markdown table, without what is missing."""
     lines: list[tuple[str, ...]] = [COLUMNS]
+    against = next((row["against"] for row in rows if "against" in row), None)
     for row in rows:
         if "missing" not in row:
             ratio = "-" if row["ratio"] is None else "{ratio:.2f} ({ratio_least:.2f} - {ratio_most:.2f})".format(**row)
@@ -27,6 +28,8 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             same = "-" if row["same"] is None else f"{100 * row['same']:.0f} %"
             peak = f"{row['peak'] / 1e6:.0f}" if row["peak"] else "-"
             lines.append((row["engine"], row["device"], *figures, f"{row['speed']:.1f}", ratio, peak, same))
+    if against is not None:
+        lines[0] = tuple(f"as fast as {against}" if title == "as fast" else title for title in COLUMNS)
     lines.insert(1, ("---",) * len(COLUMNS))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -185,6 +185,9 @@ def test_the_least_may_not_exceed_the_most() -> None:
     [
         ({"n": 3, "best_of": 2, "temperature": 1}, r"best_of must be at least n \(3\), got 2"),
         ({"n": 2}, "2 greedy texts of a prompt would be the same: set temperature above 0, or num_beams"),
+        ({"n": 1025, "temperature": 1}, "n must be at most 1024, got 1025"),
+        ({"best_of": 10**9, "temperature": 1}, "best_of must be at most 1024, got 1000000000"),
+        ({"num_beams": 2000}, "num_beams must be at most 1024, got 2000"),
         ({"best_of": 3}, "3 greedy texts of a prompt would be the same: set temperature above 0, or num_beams"),
         ({"n": 3, "num_beams": 2}, r"n must be at most num_beams \(2\), got 3"),
         ({"num_beams": 4, "num_beam_groups": 3}, r"num_beam_groups must be a divisor of num_beams \(4\), got 3"),

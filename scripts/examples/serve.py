@@ -113,6 +113,8 @@ def parse(body: bytes) -> tuple[Any, dict[str, Any]]:
         raise ValueError("the body is nested too deep") from None
     if not isinstance(options, dict) or "prompt" not in options:
         raise ValueError('the body must be a JSON object with a "prompt"')
+    if any(options.get(name, 1) != 1 for name in ("n", "best_of", "num_beams")):  # `--most` counts requests
+        raise ValueError("a request is for one text here: leave n, best_of and num_beams out")
     if not options.keys().isdisjoint(("self", "params")):  # arguments of Python's, not options
         raise ValueError('"self" and "params" are no options: give the options themselves')
     return options.pop("prompt"), options
@@ -135,6 +137,8 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
     method, path, _ = first.split(" ")
     headers = {name.strip().lower(): value for name, _, value in (line.partition(":") for line in lines)}
+    if "transfer-encoding" in headers:
+        raise ValueError("a body in chunks is not read here: send it with its Content-Length")
     length = int(headers.get("content-length", "0"))
     if length > LARGEST:
         raise ValueError(f"a body of {length} bytes is more than {LARGEST}")

@@ -39,12 +39,11 @@ def begin(llm: ovgen.LLM, ids: list[int], file: Path) -> ovgen.Session:
 def go_on(llm: ovgen.LLM, session: ovgen.Session, ids: list[int], count: int) -> list[int]:
     """The likeliest ``count`` tokens after what is in the session and ``ids``."""
     tokens: list[int] = []
-    row = session.forward(ids, rows=1)[0]
     while len(tokens) < count:
+        row = session.forward(tokens[-1:] or ids, rows=1)[0]
         tokens.append(int(row.argmax()))
         if tokens[-1] in llm.engine.eos_token_ids:
             break
-        row = session.forward(tokens[-1:], rows=1)[0]
     return tokens
 
 

@@ -51,7 +51,7 @@ class Tree:
             raise ovgen.TokenizerError("the model has no tokenizer: take one that has")
         self.tokenizer, self.temperature, self.rng = llm.tokenizer, temperature, np.random.default_rng(seed)
         self.verdict = self.tokenizer.encode(verdict, add_special_tokens=False)
-        self.session = llm.session
+        self.session, self.ends = llm.session, llm.engine.eos_token_ids
 
     def root(self, prompt: str) -> Branch:
         """The tree before anything has grown."""
@@ -64,7 +64,10 @@ class Tree:
         ids: list[int] = []
         while len(ids) < longest and not text.rstrip('"').endswith((".", "!", "?")):
             probabilities = np.exp(log_softmax(row / self.temperature))
-            ids.append(int(self.rng.choice(len(row), p=probabilities / probabilities.sum())))
+            token = int(self.rng.choice(len(row), p=probabilities / probabilities.sum()))
+            if token in self.ends:
+                break
+            ids.append(token)
             row = session.forward(ids[-1:], rows=1)[0]
             text = self.tokenizer.decode(ids)
         return Branch(session, row, parent.text + text, self.judge(session, row))
@@ -91,6 +94,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if min(options.depth, options.width, options.keep, options.longest) < 1 or options.temperature <= 0:
+        parser.error("depth, width, keep, longest and temperature must be above 0")
 
     tree = Tree(ovgen.LLM(options.model), options.verdict, options.temperature, options.seed)
     branches = [tree.root(options.prompt)]

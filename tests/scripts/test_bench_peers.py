@@ -48,6 +48,7 @@ def test_ratios_are_those_within_rounds() -> None:
     assert second["ratio"] == pytest.approx(1 / 3)
     assert (second["ratio_least"], second["ratio_most"]) == (0.25, 0.5)
     assert second["same"] == pytest.approx((1 + 0.2 + 1) / 3)
+    assert {first["against"], second["against"]} == {"ovgen on CPU"}
     assert third == {"engine": "optimum-intel", "device": "GPU", "missing": "no GPU"}
     lines = list(peer_report.table([first, second, third]))
     *_, reason = peer_report.absent([first, second, third, {**third, "device": "NPU"}])
@@ -56,6 +57,21 @@ def test_ratios_are_those_within_rounds() -> None:
     assert "73 %" in lines[3]
     assert len(lines) == 4
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_first_that_is_there_is_compared_with() -> None:
+    rounds = [{GENAI: answer(2.0, [1, 2]), ("llamacpp", "CPU"): answer(1.0, [1, 2])}]
+    keys = [OVGEN, GENAI, ("llamacpp", "CPU")]
+    rows = bench_peers.summary(rounds, keys, 2, {OVGEN: "no ovgen"})
+    assert rows[2]["ratio"] == 2.0
+    header, *_ = peer_report.table(rows)
+    assert "as fast as openvino.genai on CPU" in header
+
+
+def test_an_engine_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(bench_engines, "_PATIENCE", 0.2)
+    with pytest.raises(WorkerError, match=r"no answer within 0.2 s"):
+        bench_engines.Worker([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log")
 
 
 def test_all_texts_of_a_batch_count() -> None:

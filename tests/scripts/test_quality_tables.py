@@ -30,7 +30,9 @@ def test_a_model_can_be_measured_on_stories_of_its_own(monkeypatch: pytest.Monke
     text = compression_table.held_out(DRAFT, 3, own=True)
     tokenizer = ovgen.LLM(DRAFT).tokenizer
     assert tokenizer is not None
-    assert 20 < len(tokenizer.encode(text)) < 50
+    ids = tokenizer.encode(text)
+    assert 20 < len(ids) < 50
+    assert ids[1:13] != ids[13:25]  # they are different stories
     assert text == compression_table.held_out(DRAFT, 3, own=True)
 
 
@@ -70,5 +72,10 @@ def test_the_perplexity_is_that_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch)
     assert name == "int4, groups of 32"
     assert float(plain) == pytest.approx(expected, abs=1e-3)
     assert float(ratio) == pytest.approx(float(native) / float(plain), abs=1e-3)
-    assert float(divergence) > 0
+    plain_llm = ovgen.LLM(DRAFT, weights=INT4, kernels="require", device_config=compression_table.EXACT)
+    with plain_llm.session() as session:
+        other = session.forward(ids).astype(np.float64)[:-1]
+    rounded = np.exp(other) / np.exp(other).sum(-1, keepdims=True)
+    apart = (chances[:-1] * np.log(chances[:-1] / rounded)).sum(-1).mean()
+    assert float(divergence) == pytest.approx(1000 * apart, rel=0.2, abs=0.01)  # of two digits
     assert same.endswith("%")
