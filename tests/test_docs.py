@@ -76,6 +76,29 @@ def test_commands_and_their_options_are_there(line: str, capsys: pytest.CaptureF
     assert {word.partition("=")[0] for word in given if word.startswith("--")} <= offered
 
 
+SCRIPTS = sorted(
+    {
+        (name, option)
+        for page in PAGES
+        for command in re.findall(
+            r"((?:^| |`)scripts/[\w/]+\.py [^`]*?)(?:`|$)",  # in backticks it may go on in the next line
+            re.sub(r"`[^`\n]*\n[^`\n]*`", lambda m: m[0].replace("\n", " "), page.read_text(encoding="utf-8")),
+            re.MULTILINE,
+        )
+        for name in re.findall(r"scripts/[\w/]+\.py", command)[:1]
+        for option in re.findall(r" (--[\w-]+)", command)
+    }
+)
+
+
+@pytest.mark.parametrize(("name", "option"), SCRIPTS)
+def test_options_of_scripts_are_there(name: str, option: str) -> None:
+    source = (ROOT / name).read_text(encoding="utf-8")
+    imported = [ROOT / "scripts" / f"{module}.py" for module in re.findall(r"^from (\w+) import", source, re.MULTILINE)]
+    texts = [source, *(path.read_text(encoding="utf-8") for path in imported if path.exists())]
+    assert any(f'"{option}"' in text for text in texts)
+
+
 def test_the_readme_begins_with_the_two_commands_and_a_program() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.index("scripts/demo") < text.index("scripts/test") < text.index("```python")
