@@ -73,7 +73,10 @@ class Prompts:
     def _encode(self, prompt: Prompt, params: SamplingParams) -> Sequence[int]:
         if self._tokenizer is None:
             if isinstance(prompt, str) or params.stop or any(isinstance(w, str) for w in params.bad_words):
-                raise RequestError(f"{self._path} has no tokenizer: give token ids, and no stop strings or bad words")
+                raise RequestError(
+                    f"{self._path} has no tokenizer: put its tokenizer.json there, or give token ids, and no stop "
+                    "strings or bad words"
+                )
             return prompt
         if isinstance(prompt, str):
             return self._tokenizer.encode(prompt, add_special_tokens=params.add_special_tokens)

@@ -227,7 +227,7 @@ def _token_ids(llm: LLM, text: str | Sequence[int]) -> list[int]:
     if not isinstance(text, str):
         ids = list(text)
     elif llm.tokenizer is None:
-        raise RequestError(f"{llm.path} has no tokenizer: give token ids")
+        raise RequestError(f"{llm.path} has no tokenizer: put its tokenizer.json there, or give token ids")
     else:
         ids = llm.tokenizer.encode(text)
     if len(ids) < 2:

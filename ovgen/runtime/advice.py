@@ -46,8 +46,9 @@ def advice(device: str, message: str) -> str:
         return driver_advice(device)
     if any(text in message for text in _NO_COMPILER):
         return (
-            "This package of OpenVINO has no compiler for NPUs: let it take the one in the NPU's driver, with "
-            f'device_config={{"NPU_COMPILER_TYPE": "DRIVER"}}. {driver_advice(device)}'
+            "This package of OpenVINO has no compiler for NPUs: the one in the NPU's driver is needed. "
+            f"{driver_advice(device)}. If it is there, choose it with "
+            'device_config={"NPU_COMPILER_TYPE": "DRIVER"}'
         )
     if any(text in message for text in _DYNAMIC):
         return 'An NPU takes fixed shapes only: use form="static"'
