@@ -24,12 +24,12 @@ HELP = "measure how well a model predicts a text, and how far from another model
 EXAMPLE = """examples:
   ovgen perplexity path/to/model --text held-out.txt
   ovgen perplexity path/to/model --text held-out.txt --window 512 --stride 256 --json
-  ovgen perplexity path/to/model --text held-out.txt --weights int4 --against "--kernels off"
+  ovgen perplexity path/to/model --text held-out.txt --weights int4 --against "--weights int4 --kernels off"
   ovgen perplexity path/to/model-int4 --text held-out.txt --against path/to/model
 
 The text is read in windows that overlap; each token but the first is predicted once, from window - stride tokens at
 least, unless the text has just begun. --against takes the other model and its options as one argument; without a model
-there, it is the same one with other options.
+there, it is the same one. Its options begin with their defaults: --weights, say, has to be given for both.
 """
 
 
