@@ -351,7 +351,7 @@ def estimated_bytes(spec: ModelSpec) -> int:
 
 def weight_bytes(llm: LLM) -> int:
     """Bytes of the constants in a model's graph: its weights as loaded."""
-    return sum(op.get_byte_size() for op in llm.kernels.model.get_ops() if op.get_type_name() == "Constant")
+    return llm.kernels.nbytes
 
 
 def cache_bytes(llm: LLM) -> int:

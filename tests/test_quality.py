@@ -164,7 +164,7 @@ def test_texts_that_cannot_be_measured(story: ovgen.LLM, models: dict[str, ovgen
         perplexity(story, [])
     with pytest.raises(RequestError, match="one token: nothing can be predicted"):
         perplexity(story, [5])
-    with pytest.raises(RequestError, match="has no tokenizer: put its tokenizer.json there"):
+    with pytest.raises(RequestError, match=r"has no tokenizer: put its tokenizer\.json there"):
         perplexity(models["llama"], TEXT)
     with pytest.raises(RequestError, match=r"vocabularies of 4096 and \d+ tokens"):
         compare(story, models["llama"], [5, 6, 7])

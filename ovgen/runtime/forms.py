@@ -234,8 +234,8 @@ class Runners:
     def _make(self, kernels: KernelChoice, device: str, kind: str, config: Mapping[str, Any]) -> Runner:
         model = kernels.model
         if kind == "paged":
-            # The plugin's own kernels would keep a copy of the weights for each graph.
-            return PagedRunner(to_paged(model, self._windows), device, config, fixed=kernels.shared)
+            fixed = kernels.most_fixed if base_name(device) == "CPU" else 0
+            return PagedRunner(to_paged(model, self._windows), device, config, fixed=fixed)
         if kind == "stateful":
             return StatefulRunner(_with_rows(model), device, config)
         chunk = min(self._engine.prefill_chunk_size, self._longest)

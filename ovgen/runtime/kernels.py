@@ -23,6 +23,8 @@ from ovgen.runtime.runner import PLUGIN
 
 __all__ = ["KernelChoice", "choose_kernels"]
 
+_MOST_FIXED = 8  # tokens
+_MOST_COPIED = 1 << 30  # bytes
 _log = logging.getLogger("ovgen")
 
 
@@ -35,14 +37,31 @@ class KernelChoice:
         name: `PLUGIN`, or ``native`` with the instruction set.
         reason: why not native, or what was lowered.
         version: stands for the sources of native kernels, and so for how they pack weights.
-        shared: nearly all weights are packed, so that further graphs of the model hardly take memory.
+        packed: bytes of weights that all graphs of the model share.
     """
 
     model: ov.Model = field(repr=False)
     name: str
     reason: str
     version: str = ""
-    shared: bool = False
+    packed: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Of all constants of the model: its weights as loaded."""
+        return sum(int(node.get_byte_size()) for node in self.model.get_ops() if node.get_type_name() == "Constant")
+
+    @property
+    def most_fixed(self) -> int:
+        """Tokens of the longest step that a graph of fixed shapes is worth its memory for; 0: none.
+
+        The CPU plugin has a copy, for each graph, of all weights that are not packed. A step of one token is what there
+        is most of, and is worth a copy of a model that is not large.
+        """
+        copied = self.nbytes - self.packed
+        if self.packed >= 7 * copied:
+            return _MOST_FIXED
+        return 1 if copied <= _MOST_COPIED else 0
 
     @property
     def native(self) -> bool:
@@ -99,9 +118,8 @@ def choose_kernels(
             for line in report.skipped:
                 _log.info("not for the native kernels: %s", line)
         if report:
-            shared = report.nbytes >= 7 * _other_bytes(lowered, report.nbytes)
             name = f"native ({library.instruction_set})"
-            return KernelChoice(lowered, name, str(report), library.version, shared)
+            return KernelChoice(lowered, name, str(report), library.version, report.nbytes)
         reason = "no weights are compressed in a way that the native kernels know"
     if kernels == "require":
         raise _required(reason)
@@ -110,11 +128,6 @@ def choose_kernels(
 
 def _required(reason: object) -> KernelError:
     return KernelError(f"kernels='require' cannot be: {reason}. kernels='auto' takes OpenVINO's own then")
-
-
-def _other_bytes(model: ov.Model, packed: int) -> int:
-    """Bytes of constants that are not packed: plugins may keep a copy of them for each graph."""
-    return sum(int(node.get_byte_size()) for node in model.get_ops() if node.get_type_name() == "Constant") - packed
 
 
 _loading = Lock()  # models may be loaded by several threads

@@ -22,7 +22,6 @@ from ovgen.runtime.runner import PLUGIN, Chunk
 
 __all__ = ["PagedRunner"]
 
-_MOST_FIXED = 8  # tokens of a graph of fixed shapes
 _OFTEN = 4  # steps, after which such a graph is worth its compiling
 _log = logging.getLogger("ovgen")
 
@@ -77,9 +76,10 @@ class PagedRunner:
         depth: steps in flight, each with an infer request of its own. None: two on a GPU, not tried there; one
             elsewhere. With two, each computes half of the requests. It pays where the host's part of a step takes
             longer than what the device saves on halves; a CPU that is shared with Python lost a quarter or more.
-        fixed: make graphs of fixed shapes, too, which take less time: for a token of one sequence, and for what is
-            computed again and again, such as drafts. They are compiled in the background, while the graph of any shape
-            goes on. It should be so only if they can share the weights.
+        fixed: make graphs of fixed shapes, too, for steps of up to so many tokens of one sequence: for one token, and
+            for what is computed again and again, such as drafts. They take less time, and give the same logits bit by
+            bit. They are compiled in the background, while the graph of any shape goes on. Each takes a copy of the
+            weights that graphs do not share.
 
     Raises:
         DeviceError: the device refuses the model.
@@ -98,7 +98,7 @@ class PagedRunner:
         config: Mapping[str, Any],
         depth: int | None = None,
         *,
-        fixed: bool = False,
+        fixed: int = 0,
     ) -> None:
         self.device = device
         self._config = _useful(config, device)
@@ -116,6 +116,7 @@ class PagedRunner:
         self.vocab_size = self.compiled.output("logits").partial_shape[2].get_length()
         self.cache_layout = f"paged {self._cache.layout}"
         self._model = model if fixed else None
+        self._most_fixed = fixed
         self._asked: Counter[int] = Counter()  # how often steps of so many tokens were wanted
         self._coming: tuple[int, Future[ov.CompiledModel]] | None = None  # for so many tokens, being compiled
         if on_gpu(self.compiled):
@@ -220,7 +221,7 @@ class PagedRunner:
         """``tokens`` if there is a graph for just as many, else 0; one is compiled when it has been wanted often."""
         if self._coming is not None and self._coming[1].done():
             self._adopt()
-        if self._model is None or tokens > _MOST_FIXED:
+        if self._model is None or tokens > self._most_fixed:
             return 0
         if tokens in self._lanes[-1].graphs:
             return tokens

@@ -226,7 +226,7 @@ def decoded(runner: PagedRunner, steps: int) -> NDArray[np.float32]:
 def test_fixed_shapes_are_compiled_in_the_background_and_compute_the_same(int8: Path) -> None:
     llm = ovgen.LLM(int8, kernels="require")
     form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
-    runner, plain = (PagedRunner(form, "CPU", {}, fixed=fixed) for fixed in (True, False))
+    runner, plain = (PagedRunner(form, "CPU", {}, fixed=fixed) for fixed in (1, 0))
     expected = decoded(plain, 12)
     assert list(runner._lanes[0].graphs) == [0]  # loading does not wait for them, nor does the first token
     np.testing.assert_array_equal(decoded(runner, 12), expected)  # somewhere there the other graph takes over
@@ -237,11 +237,39 @@ def test_fixed_shapes_are_compiled_in_the_background_and_compute_the_same(int8: 
     assert list(plain._lanes[0].graphs) == [0]
 
 
+def test_one_graph_of_fixed_shapes_takes_a_copy_of_weights_that_are_not_packed() -> None:
+    llm = ovgen.LLM(ovgen.bundled_model())
+    assert llm.kernels.most_fixed == 1
+    form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
+    expected = decoded(PagedRunner(form, "CPU", {}), 12)
+    runner = llm.engine.runner
+    assert isinstance(runner, PagedRunner)
+    decoded(runner, 4)
+    runner.settle()
+    assert list(runner._lanes[0].graphs) == [0, 1]
+    np.testing.assert_array_equal(decoded(runner, 12), expected)
+    for _ in range(5):  # two tokens at once are left to the graph of any shape
+        runner.start([Chunk(0, IDS[:2], 0, [0], 2)])
+        runner.wait()
+    runner.settle()
+    assert list(runner._lanes[0].graphs) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "packed", "most"), [(8, 7, 8), (8, 6, 1), (1 << 30, 0, 1), ((1 << 30) + 1, 0, 0), (9 << 30, 8 << 30, 8)]
+)
+def test_graphs_of_fixed_shapes_are_for_weights_that_are_shared_or_few(
+    nbytes: int, packed: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.KernelChoice, "nbytes", nbytes)
+    assert module.KernelChoice(ov.Model([], []), "plugin", "", packed=packed).most_fixed == most
+
+
 @needs_compiler
 def test_a_runner_can_go_while_its_fixed_shapes_are_compiled(int8: Path) -> None:
     llm = ovgen.LLM(int8, kernels="require")
     form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
-    runner = PagedRunner(form, "CPU", {}, fixed=True)
+    runner = PagedRunner(form, "CPU", {}, fixed=1)
     decoded(runner, 4)
     assert runner._coming is not None
     reference, future = weakref.ref(runner), runner._coming[1]
