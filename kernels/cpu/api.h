@@ -16,12 +16,16 @@ OVGEN_API int32_t ovgen_choose(int32_t set);                    // 0 if it is no
 
 OVGEN_API int64_t ovgen_packed_bytes(const OvgenShape* shape);
 
-// Pack one projection. `codes` are as OpenVINO stores them, (rows, columns), two to a byte in 4 bits, the first in the
+// Pack one projection of codes. They are as OpenVINO stores them, (rows, columns), two to a byte in 4 bits, the first in the
 // lower half: `dtype` 0 u8, 1 i8, 2 u4, 3 i4. `scale` is float16 (rows, groups). Zero points (rows, groups): `zero_u8`
 // a byte each, or `zero_f16`, or neither; given where the shape stores them. `bias`: float32 (rows) or null.
 // The memory at `packed` must have been zeroed.
 OVGEN_API void ovgen_pack(const OvgenShape* shape, int32_t projection, const uint8_t* codes, int32_t dtype, const uint16_t* scale,
                 const uint8_t* zero_u8, const uint16_t* zero_f16, const float* bias, uint8_t* packed);
+
+// The same of floats, which are stored in the shape's format. Numbers of a row are `column_bytes` apart, rows `row_bytes`.
+OVGEN_API void ovgen_pack_floats(const OvgenShape* shape, int32_t projection, const uint8_t* numbers, int64_t row_bytes,
+                                 int64_t column_bytes, const float* bias, uint8_t* packed);
 
 // 0 if the instruction set is not there. x: (tokens, columns). outputs: a pointer for each projection, (tokens, rows); one if gated. `threads` 0: as many as
 // the task arena has.

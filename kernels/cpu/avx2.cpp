@@ -31,9 +31,11 @@ struct Set : X86 {
 };
 
 #include "activations.inl"
-#include "kernel.inl"
+#include "panels.inl"
+#include "codes.inl"
+#include "floats.inl"
 
-constexpr Kernels kKernels{quantise, multiply};
+constexpr Kernels kKernels{quantise, multiply, multiply_floats};
 
 }  // namespace
 

@@ -3,7 +3,7 @@
 #include <openvino/core/op_extension.hpp>
 #include <openvino/op/op.hpp>
 
-#include <iterator>
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -14,7 +14,14 @@
 namespace ovgen {
 namespace {
 
+constexpr const char* kFormats[] = {"int4", "int8", "f16", "bf16", "f32"};                           // in the order of Format
 constexpr const char* kActivations[] = {"none", "relu", "gelu_tanh", "gelu_erf", "silu"};  // in the order of Activation
+
+template <size_t Count>
+int32_t index_of(const char* const (&names)[Count], const std::string& name) {  // -1: none
+    const auto* found = std::find(names, names + Count, name);
+    return found == names + Count ? -1 : static_cast<int32_t>(found - names);
+}
 
 // What both operations are told about the packed matrix that is their second input.
 class Packed : public ov::op::Op {
@@ -22,7 +29,7 @@ public:
     using Op::Op;
 
     bool visit_attributes(ov::AttributeVisitor& visitor) override {
-        visitor.on_attribute("bits", bits_);
+        visitor.on_attribute("format", format_);
         visitor.on_attribute("columns", columns_);
         visitor.on_attribute("group", group_);
         visitor.on_attribute("rows", rows_);
@@ -39,31 +46,29 @@ protected:
     // Read the attributes, and hold the packed matrix against them.
     void settle() {
         const auto count = static_cast<int64_t>(rows_.size());
-        OPENVINO_ASSERT((bits_ == 4 || bits_ == 8) && columns_ > 0 && group_ > 0 && columns_ % group_ == 0 &&
+        shape_ = {};
+        shape_.format = index_of(kFormats, format_);
+        shape_.activation = index_of(kActivations, activation_);
+        OPENVINO_ASSERT(shape_.format >= 0, "ovgen: no format ", format_);
+        OPENVINO_ASSERT(shape_.activation >= 0, "ovgen: no activation ", activation_);
+        OPENVINO_ASSERT(columns_ > 0 && group_ > 0 && columns_ % group_ == 0 && (has_codes(shape_) || group_ == columns_) &&
                             count >= 1 && count <= kMostProjections,
-                        "ovgen: attributes of a compressed matrix that cannot be");
+                        "ovgen: attributes of a packed matrix that cannot be");
         for (int64_t rows : rows_) OPENVINO_ASSERT(rows > 0, "ovgen: a projection without rows");
         OPENVINO_ASSERT(!gated_ || (count == 2 && rows_[0] == rows_[1]), "ovgen: a gate takes two projections of a size");
-        shape_ = {};
         shape_.columns = columns_;
         shape_.group = group_;
         for (int64_t i = 0; i < count; i++) shape_.rows[i] = rows_[i];
-        shape_.bits = static_cast<int32_t>(bits_);
         shape_.zero_points = zero_points_;
         shape_.bias = bias_;
         shape_.gated = gated_;
-        shape_.activation = -1;
-        for (int32_t i = 0; i < static_cast<int32_t>(std::size(kActivations)); i++) {
-            if (activation_ == kActivations[i]) shape_.activation = i;
-        }
-        OPENVINO_ASSERT(shape_.activation >= 0, "ovgen: no activation ", activation_);
         OPENVINO_ASSERT(get_input_element_type(1) == ov::element::u8 &&
                             get_input_partial_shape(1).compatible(ov::PartialShape{Layout(shape_).bytes}),
                         "ovgen: a packed matrix of another size than its attributes say");
     }
 
     void copy_attributes(const Packed& other) {
-        bits_ = other.bits_;
+        format_ = other.format_;
         columns_ = other.columns_;
         group_ = other.group_;
         rows_ = other.rows_;
@@ -81,18 +86,19 @@ protected:
     OvgenShape shape_{};
 
 private:
-    int64_t bits_ = 8, columns_ = 0, group_ = 0;
+    std::string format_ = "int8";
+    int64_t columns_ = 0, group_ = 0;
     std::vector<int64_t> rows_;
     bool zero_points_ = false, bias_ = false, gated_ = false;
     std::string activation_ = "none";
 };
 
 // x (..., columns) float32 -> (..., rows) float32 for each projection, or one result if gated.
-class CompressedLinear : public Packed {
+class PackedLinear : public Packed {
 public:
-    OPENVINO_OP("CompressedLinear", "ovgen");
-    CompressedLinear() = default;
-    CompressedLinear(const ov::OutputVector& inputs, const CompressedLinear& other) : Packed(inputs) {
+    OPENVINO_OP("PackedLinear", "ovgen");
+    PackedLinear() = default;
+    PackedLinear(const ov::OutputVector& inputs, const PackedLinear& other) : Packed(inputs) {
         copy_attributes(other);
         constructor_validate_and_infer_types();
     }
@@ -112,7 +118,7 @@ public:
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedLinear>(inputs, *this);
+        return std::make_shared<PackedLinear>(inputs, *this);
     }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
@@ -140,11 +146,11 @@ private:
 };
 
 // Rows of the matrix: ids (...) int32 or int64 -> (..., columns) float32.
-class CompressedEmbedding : public Packed {
+class PackedEmbedding : public Packed {
 public:
-    OPENVINO_OP("CompressedEmbedding", "ovgen");
-    CompressedEmbedding() = default;
-    CompressedEmbedding(const ov::OutputVector& inputs, const CompressedEmbedding& other) : Packed(inputs) {
+    OPENVINO_OP("PackedEmbedding", "ovgen");
+    PackedEmbedding() = default;
+    PackedEmbedding(const ov::OutputVector& inputs, const PackedEmbedding& other) : Packed(inputs) {
         copy_attributes(other);
         constructor_validate_and_infer_types();
     }
@@ -159,7 +165,7 @@ public:
     }
 
     std::shared_ptr<ov::Node> clone_with_new_inputs(const ov::OutputVector& inputs) const override {
-        return std::make_shared<CompressedEmbedding>(inputs, *this);
+        return std::make_shared<PackedEmbedding>(inputs, *this);
     }
 
     bool evaluate(ov::TensorVector& outputs, const ov::TensorVector& inputs) const override {
@@ -185,6 +191,6 @@ public:
 }  // namespace ovgen
 
 OPENVINO_CREATE_EXTENSIONS(std::vector<ov::Extension::Ptr>({
-    std::make_shared<ov::OpExtension<ovgen::CompressedLinear>>(),
-    std::make_shared<ov::OpExtension<ovgen::CompressedEmbedding>>(),
+    std::make_shared<ov::OpExtension<ovgen::PackedLinear>>(),
+    std::make_shared<ov::OpExtension<ovgen::PackedEmbedding>>(),
 }));

@@ -1,4 +1,4 @@
-// float16 for every CPU.
+// float16 and bfloat16 for every CPU.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,13 @@ inline float half_to_float(uint16_t half) {
     std::memcpy(&value, &bits, 4);
     if (magnitude < 0x400) value = static_cast<float>(magnitude) * 5.9604644775390625e-8f;  // denormal: times 2^-24
     return half & 0x8000 ? -value : value;
+}
+
+inline float brain_half_to_float(uint16_t half) {
+    const uint32_t bits = static_cast<uint32_t>(half) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
 }
 
 // The nearest, of two the even one; for numbers below 65520.

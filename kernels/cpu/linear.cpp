@@ -72,15 +72,36 @@ void in_parallel(int64_t count, int64_t threads, const Body& body) {
     });
 }
 
+// Call multiply(token, begin, end, outputs) for tiles of tokens, from `token` on, and for parts of the panels.
+template <class Multiply>
+void in_tiles(const OvgenShape& shape, const Layout& layout, int64_t tokens, int64_t tile, int64_t threads,
+              float* const* outputs, const Multiply& multiply) {
+    const int64_t together = shape.gated ? 2 : 1;  // panels
+    in_parallel(layout.panels / together, layout.bytes < kAloneBytes ? 1 : threads, [&](int64_t begin, int64_t end) {
+        for (int64_t token = 0; token < tokens; token += tile) {
+            float* at[kMostProjections];
+            for (int64_t i = 0; i < kMostProjections && shape.rows[i] != 0; i++) {
+                if (i == 0 || !shape.gated) at[i] = outputs[i] + token * shape.rows[i];
+            }
+            multiply(token, begin * together, end * together, at);
+        }
+    });
+}
+
 }  // namespace
 
 void linear(const Kernels& kernels, const OvgenShape& shape, const uint8_t* packed, const float* x, int64_t tokens,
             float* const* outputs, int64_t threads) {
-    thread_local Scratch scratch;
     const Layout layout(shape);
-    const Activations activations(layout, tokens, scratch);
     if (threads == 0) threads = tbb::this_task_arena::max_concurrency();
+    if (!has_codes(shape)) {
+        return in_tiles(shape, layout, tokens, kFloatTile, threads, outputs, [&](int64_t token, auto... part) {
+            kernels.multiply_floats(shape, layout, packed, x + token * shape.columns, std::min(kFloatTile, tokens - token), part...);
+        });
+    }
 
+    thread_local Scratch scratch;
+    const Activations activations(layout, tokens, scratch);
     in_parallel(tokens, tokens <= kAloneTokens ? 1 : threads, [&](int64_t begin, int64_t end) {
         for (int64_t token = begin; token < end; token++) {
             const Tile tile = activations.tile(token / kTile * kTile);
@@ -88,15 +109,8 @@ void linear(const Kernels& kernels, const OvgenShape& shape, const uint8_t* pack
         }
     });
 
-    const int64_t together = shape.gated ? 2 : 1;  // panels
-    in_parallel(layout.panels / together, layout.bytes < kAloneBytes ? 1 : threads, [&](int64_t begin, int64_t end) {
-        for (int64_t token = 0; token < tokens; token += kTile) {
-            float* at[kMostProjections];
-            for (int64_t i = 0; i < kMostProjections && shape.rows[i] != 0; i++) {
-                if (i == 0 || !shape.gated) at[i] = outputs[i] + token * shape.rows[i];
-            }
-            kernels.multiply(shape, layout, packed, activations.tile(token), begin * together, end * together, at);
-        }
+    in_tiles(shape, layout, tokens, kTile, threads, outputs, [&](int64_t token, auto... part) {
+        kernels.multiply(shape, layout, packed, activations.tile(token), part...);
     });
 }
 

@@ -1,4 +1,4 @@
-// The whole multiplication: quantised activations, tiles, threads.
+// The whole multiplication: activations quantised if need be, tiles, threads.
 #pragma once
 
 #include "kernels.h"

@@ -33,6 +33,12 @@ struct Set {
     static Floats halves(const uint16_t* at) {
         return each([&](int row) { return half_to_float(at[row]); });
     }
+    static Floats brain_halves(const uint16_t* at) {
+        return each([&](int row) { return brain_half_to_float(at[row]); });
+    }
+    static Floats singles(const float* at) {
+        return each([&](int row) { return at[row]; });
+    }
     static Floats sum(const Floats& a, const Floats& b) {
         return each([&](int row) { return a.lane[row] + b.lane[row]; });
     }
@@ -110,9 +116,11 @@ struct Set::Weights<8> {
 };
 
 #include "activations.inl"
-#include "kernel.inl"
+#include "panels.inl"
+#include "codes.inl"
+#include "floats.inl"
 
-constexpr Kernels kKernels{quantise, multiply};
+constexpr Kernels kKernels{quantise, multiply, multiply_floats};
 
 }  // namespace
 

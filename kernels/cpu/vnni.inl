@@ -35,12 +35,15 @@ struct Set : X86 {
 };
 
 #include "activations.inl"
-#include "kernel.inl"
-
-constexpr Kernels kKernels{quantise, multiply};
+#include "panels.inl"
+#include "codes.inl"
 
 }  // namespace
 
-const Kernels* OVGEN_KERNELS() { return &kKernels; }
+const Kernels* OVGEN_KERNELS() {
+    if (avx2_kernels == nullptr) return nullptr;
+    static const Kernels kernels{quantise, multiply, avx2_kernels()->multiply_floats};
+    return &kernels;
+}
 
 }  // namespace ovgen

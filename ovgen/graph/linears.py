@@ -1,4 +1,4 @@
-"""Finding what takes compressed matrices in a causal LM: linear layers, with what may be computed along, and lookups.
+"""Finding what takes matrices of weights in a causal LM: linear layers, with what may be computed along, and lookups.
 
 What is looked at: ``MatMul -> Add of a bias -> Split -> Reshape -> activation``, where all but the first may be absent.
 """
@@ -14,26 +14,27 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from ovgen.graph.compressed import stored_matrix
-from ovgen.weights import Compressed
+from ovgen.weights import Compressed, Weight
 
 __all__ = [
     "MULTIPLYING",
-    "CompressedUses",
     "Linear",
     "Lookup",
-    "compressed_uses",
+    "MatrixUses",
     "has_codes",
     "identity",
+    "matrix_uses",
     "only_user",
     "with_bias",
 ]
 
-MULTIPLYING = frozenset({"MatMul", "CompressedLinear"})
+MULTIPLYING = frozenset({"MatMul", "PackedLinear"})
 """Types of the operations that a linear layer may be."""
 
 # What may stand between a constant and those who compute with it.
 _DECOMPRESSION = {"Convert", "Multiply", "Reshape", "Subtract"}
 _BLOCK = 32  # columns that the kernels take at once
+_ALONG_OUTPUTS = "the groups of its matrix lie along the outputs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +45,8 @@ class Linear:
         node: the MatMul.
         weight: ``(rows, columns)``.
         bias: ``(rows,)``; None where there is none.
-        constant: names of the constants with the codes, scales and zero points: what tells the matrix from others.
+        constant: names of the constants with the numbers, or the codes, scales and zero points: what tells the matrix
+            from others.
         start: the first of its rows that are meant.
         result: what it gives before the activation, ``(..., rows)``.
         activation: ``"none"``, ``"relu"``, ``"gelu_tanh"``, ``"gelu_erf"`` or ``"silu"``.
@@ -52,7 +54,7 @@ class Linear:
     """
 
     node: ov.Node
-    weight: Compressed
+    weight: Compressed | Weight
     bias: NDArray[np.float32] | None
     constant: str
     start: int
@@ -69,31 +71,44 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """Rows of a compressed table: the Gather, the table, and the names of the constants that it is from."""
+    """Rows of a table: the Gather, the table, and the names of the constants that it is from."""
 
     node: ov.Node
-    table: Compressed
+    table: Compressed | Weight
     constant: str
 
 
 @dataclass(slots=True, eq=False)
-class CompressedUses:
-    """Linear layers and lookups in the order of the graph, and lines that say why other operations are neither."""
+class MatrixUses:
+    """Linear layers and lookups in the order of the graph, and lines that say why other operations are neither.
+
+    Nothing is said of others that take floats: any constant may be a matrix of these.
+    """
 
     linears: list[Linear] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
 
-def compressed_uses(model: ov.Model) -> CompressedUses:
-    """Everything in a model that takes a matrix of 8 bits or less a number."""
-    uses = CompressedUses()
+def matrix_uses(model: ov.Model, *, floats: bool) -> MatrixUses:
+    """Everything in a model that takes a matrix of 8 bits or less a number.
+
+    Args:
+        model: the causal LM form.
+        floats: linear layers of floats as well, and lookups in tables that are matrices of such layers, too.
+    """
+    uses, lookups = MatrixUses(), []
     for node in model.get_ordered_ops():
         if node.get_type_name() in _DECOMPRESSION:
             continue
         for port in node.inputs():
             constants = _constants(port.get_source_output())
             if constants is None:
+                if floats and (found := _floats(port)) is not None:
+                    if isinstance(found, Lookup):
+                        lookups.append(found)
+                    else:
+                        uses.linears += _linears(*found)
                 continue
             stored = stored_matrix(port.get_source_output())
             if stored is None or not isinstance(stored[1], Compressed):
@@ -104,6 +119,8 @@ def compressed_uses(model: ov.Model) -> CompressedUses:
                 uses.linears += _linears(node, stored[1], constants)
             else:
                 uses.lookups.append(Lookup(node, stored[1], constants))
+    shared = {layer.constant for layer in uses.linears}
+    uses.lookups += [lookup for lookup in lookups if lookup.constant in shared]
     return uses
 
 
@@ -147,6 +164,23 @@ def _constants(output: ov.Output) -> str | None:
     return " ".join([node.get_name(), *names])
 
 
+def _floats(port: ov.Input) -> Lookup | tuple[ov.Node, Weight, str] | None:
+    """What takes a matrix of floats: a lookup, or the MatMul of a layer, its matrix and the name of the constant."""
+    node, source = port.get_node(), port.get_source_output()
+    constant = _below_converts(source.get_node())
+    if node.get_type_name() not in ("Gather", "MatMul") or constant.get_type_name() != "Constant":
+        return None
+    stored, name = stored_matrix(source), constant.get_name()
+    if stored is None or not isinstance(stored[1], Weight) or _obstacle(port) not in (None, _ALONG_OUTPUTS):
+        return None
+    weight = stored[1]
+    if node.get_type_name() == "Gather":
+        return Lookup(node, weight, name)
+    if _obstacle(port) is None:
+        return node, weight, name
+    return node, replace(weight, array=weight.array.T), f"{name} transposed"
+
+
 def _below_converts(node: ov.Node) -> ov.Node:
     while node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
@@ -187,10 +221,10 @@ def _obstacle(port: ov.Input) -> str | None:
         return "the matrix is its first operand"
     if attributes["transpose_a"]:
         return "it transposes what it multiplies with the matrix"
-    return None if attributes["transpose_b"] else "the groups of its matrix lie along the outputs"
+    return None if attributes["transpose_b"] else _ALONG_OUTPUTS
 
 
-def _linears(node: ov.Node, weight: Compressed, constant: str) -> Iterator[Linear]:
+def _linears(node: ov.Node, weight: Compressed | Weight, constant: str) -> Iterator[Linear]:
     """The linear layer of a MatMul; several, if it is split into some."""
     result, bias = with_bias(node, weight.shape[0])
     for part in _parts(Linear(node, weight, bias, constant, 0, result)):
@@ -220,16 +254,23 @@ def _parts(layer: Linear) -> Iterator[Linear]:
     start = 0
     for size, output in zip(sizes, user.get_node().outputs(), strict=True):
         rows = slice(start, start + size)
-        zeros = layer.weight.zero_point
-        weight = replace(
-            layer.weight,
-            codes=layer.weight.codes[rows],
-            scale=layer.weight.scale[rows],
-            zero_point=None if zeros is None else zeros[rows],
-        )
+        weight = _some(layer.weight, rows)
         bias = None if layer.bias is None else layer.bias[rows]
         yield replace(layer, weight=weight, bias=bias, start=start, result=output)
         start += size
+
+
+def _some(weight: Compressed | Weight, rows: slice) -> Compressed | Weight:
+    """Rows of a matrix."""
+    if isinstance(weight, Weight):
+        return replace(weight, array=weight.array[rows])
+    zeros = weight.zero_point
+    return replace(
+        weight,
+        codes=weight.codes[rows],
+        scale=weight.scale[rows],
+        zero_point=None if zeros is None else zeros[rows],
+    )
 
 
 def _split_sizes(user: ov.Input) -> list[int] | None:

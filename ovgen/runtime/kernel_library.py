@@ -20,11 +20,13 @@ from openvino.utils.node_factory import NodeFactory
 
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
+from ovgen.weights import Compressed, Weight
 
 __all__ = ["KernelLibrary", "PackedMatrix", "Packer"]
 
 _MOST_PROJECTIONS = 4
 _DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
+_FORMATS = ("int4", "int8", "f16", "bf16", "f32")
 _HUGE = 2 << 20  # bytes of a huge page
 _CHUNK = 32 << 20  # bytes of memory for packed matrices that is taken at once
 _READ = 8 << 20  # bytes of codes that have been packed, whose memory is given back at once
@@ -37,7 +39,7 @@ class _Shape(ctypes.Structure):
         ("columns", ctypes.c_int64),
         ("group", ctypes.c_int64),
         ("rows", ctypes.c_int64 * _MOST_PROJECTIONS),
-        ("bits", ctypes.c_int32),
+        ("format", ctypes.c_int32),
         ("zero_points", ctypes.c_int32),
         ("bias", ctypes.c_int32),
         ("gated", ctypes.c_int32),
@@ -105,14 +107,21 @@ class KernelLibrary:
     def pack(self, shape: _Shape, number: int, projection: Projection, packed: NDArray[np.uint8]) -> None:
         """Put a projection into its place in zeroed memory."""
         weight = projection.weight
-        zeros, bias = weight.zero_point, projection.bias
+        bias = None if projection.bias is None else np.ascontiguousarray(projection.bias, np.float32)
+        if isinstance(weight, Weight):
+            strides = map(ctypes.c_int64, weight.array.strides)
+            self._library.ovgen_pack_floats(
+                ctypes.byref(shape), number, _pointer(weight.array), *strides, _pointer(bias), _pointer(packed)
+            )
+            return
+        zeros = weight.zero_point
         halves = zeros is not None and zeros.dtype == np.float16
         arrays = [  # kept until the call is over
             weight.codes,
             weight.scale,
             None if halves else zeros,
             zeros if halves else None,
-            None if bias is None else bias.astype(np.float32, copy=False),
+            bias,
         ]
         arrays = [None if array is None else np.ascontiguousarray(array) for array in arrays]
         codes, *numbers = map(_pointer, arrays)
@@ -133,47 +142,54 @@ class Packer:
     def __init__(self, library: KernelLibrary) -> None:
         self._library = library
         self._chunk = np.empty(0, np.uint8)  # of memory that is not used yet; the matrices keep theirs alive
-        self._read: list[NDArray[Any]] = []  # codes that have been packed, and are in memory still
+        self._read: list[NDArray[Any]] = []  # what has been packed, and is in memory still
 
     def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> PackedMatrix:
-        """Matrices of the same input, of as many bits and equal groups, in one.
+        """Matrices of the same input, of as many bits and equal groups, or of floats of one type, in one.
 
         Args:
             projections: one to four. Missing biases are zeros if others have one.
             gated: of two, the first is activated and multiplied by the second.
         """
-        first = projections[0].weight
-        rows = [projection.weight.shape[0] for projection in projections]
-        columns = first.shape[1]
+        weights = [projection.weight for projection in projections]
+        rows = [weight.shape[0] for weight in weights]
+        columns = weights[0].shape[1]
         attributes = {
-            "bits": first.bits,
+            "format": _format(weights[0]),
             "columns": columns,
-            "group": columns // first.scale.shape[1],
+            "group": columns if isinstance(weights[0], Weight) else columns // weights[0].scale.shape[1],
             "rows": rows,
-            "zero_points": not all(map(_is_symmetric, projections)),
+            "zero_points": not all(map(_has_no_zeros, weights)),
             "bias": any(projection.bias is not None for projection in projections),
             "gated": gated,
         }
-        shape = _Shape(**{**attributes, "rows": (ctypes.c_int64 * _MOST_PROJECTIONS)(*rows)})
+        shape = _Shape(
+            **{
+                **attributes,
+                "format": _FORMATS.index(attributes["format"]),
+                "rows": (ctypes.c_int64 * _MOST_PROJECTIONS)(*rows),
+            }
+        )
         packed = self._take(self._library.packed_bytes(shape))
         for number, projection in enumerate(projections):
             self._library.pack(shape, number, projection, packed)
-            self._read.append(projection.weight.codes)
-        if sum(codes.nbytes for codes in self._read) >= _READ:
+            weight = projection.weight
+            self._read.append(weight.array if isinstance(weight, Weight) else weight.codes)
+        if sum(array.nbytes for array in self._read) >= _READ:
             self.release()
         return PackedMatrix(op.constant(packed, shared_memory=True), attributes)
 
     def linear(self, x: ov.Output, packed: PackedMatrix, activation: str = "none") -> list[ov.Output]:
         """``(..., columns)`` f32 -> ``(..., rows)`` f32 for each projection, or one result if it is gated."""
         node = self._library.node(
-            "CompressedLinear", [x, packed.constant.output(0)], {**packed.attributes, "activation": activation}
+            "PackedLinear", [x, packed.constant.output(0)], {**packed.attributes, "activation": activation}
         )
         outputs: list[ov.Output] = node.outputs()
         return outputs
 
     def embedding(self, ids: ov.Output, packed: PackedMatrix) -> ov.Output:
         """Rows of the matrix: ``(...)`` int -> ``(..., columns)`` f32."""
-        return self._library.node("CompressedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
+        return self._library.node("PackedEmbedding", [ids, packed.constant.output(0)], packed.attributes).output(0)
 
     def release(self) -> None:
         """Give back the memory of what has been packed; to be called once more at the end.
@@ -181,8 +197,8 @@ class Packer:
         It is done for many matrices at a time: looking up where files are mapped takes as long as packing a small one.
         """
         mapped = list(_mapped_files())
-        for codes in self._read:
-            _release(codes, mapped)
+        for array in self._read:
+            _release(array, mapped)
         self._read.clear()
 
     def _take(self, size: int) -> NDArray[np.uint8]:
@@ -198,9 +214,13 @@ class Packer:
         return taken
 
 
-def _is_symmetric(projection: Projection) -> bool:
-    """Whether the kernels need no zero points; codes are signed then."""
-    return projection.weight.zero_point is None and projection.weight.dtype in ("i4", "i8")
+def _format(weight: Compressed | Weight) -> str:
+    return weight.dtype.lower() if isinstance(weight, Weight) else f"int{weight.bits}"
+
+
+def _has_no_zeros(weight: Compressed | Weight) -> bool:
+    """Whether the kernels need no zero points: for floats, and for signed codes without."""
+    return isinstance(weight, Weight) or (weight.zero_point is None and weight.dtype in ("i4", "i8"))
 
 
 def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
@@ -209,9 +229,10 @@ def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
 
 def _release(array: NDArray[Any], mapped: Sequence[tuple[int, int]]) -> None:
     """Give back the memory of what is mapped from a file: it is not read again, and the file still has it."""
-    first = -(-array.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (array.ctypes.data + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if array.flags.c_contiguous and any(begin <= first < last <= end for begin, end in mapped):
+    begin, strides = array.ctypes.data, zip(array.shape, array.strides, strict=True)
+    end = begin + sum((size - 1) * stride for size, stride in strides) + array.itemsize
+    first, last = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+    if any(begin <= first < last <= end for begin, end in mapped):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 

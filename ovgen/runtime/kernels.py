@@ -15,7 +15,7 @@ from ovgen.config import Kernels
 from ovgen.errors import KernelError
 from ovgen.graph.linears import has_codes
 from ovgen.graph.passes.native import to_native
-from ovgen.runtime.device import base_name
+from ovgen.runtime.device import base_name, core
 from ovgen.runtime.kernel_build import build
 from ovgen.runtime.kernel_library import KernelLibrary, Packer
 from ovgen.runtime.properties import spelt
@@ -30,7 +30,7 @@ _log = logging.getLogger("ovgen")
 
 @dataclass(frozen=True, slots=True)
 class KernelChoice:
-    """What computes compressed layers.
+    """What computes linear layers.
 
     Attributes:
         model: the causal LM form, lowered if the kernels are native.
@@ -87,7 +87,8 @@ def choose_kernels(
         kernels: what is wanted.
         device: OpenVINO's name.
         keep: leave the model as it is; else it is lowered itself, so that its weights need not be in memory twice.
-        config: the device's properties. ``EXECUTION_MODE_HINT=ACCURACY`` keeps activations in float32.
+        config: the device's properties. ``EXECUTION_MODE_HINT=ACCURACY`` keeps activations in float32, which kernels
+            for compressed weights quantise; ``INFERENCE_PRECISION_HINT`` may have them in less.
 
     Raises:
         KernelError: native kernels are required and cannot be had.
@@ -99,14 +100,14 @@ def choose_kernels(
         except KernelError as error:
             if kernels == "require":
                 raise _required(error) from error
-            _log.warning("compressed weights are left to OpenVINO's own kernels, which are slower here: %s", error)
+            _log.warning("linear layers are left to OpenVINO's own kernels, which are slower here: %s", error)
             reason = str(error)
     if reason is None and kernels == "auto" and library.instruction_set == "scalar":
         reason = "there are none for this CPU that would be faster than OpenVINO's"
     if reason is None:
         lowered, packer = model.clone() if keep else model, Packer(library)
         try:
-            report = to_native(lowered, packer)
+            report = to_native(lowered, packer, floats=_against_floats(device, config) is None)
             packer.release()
         except (RuntimeError, ValueError, MemoryError) as error:
             raise KernelError(f"the model cannot be lowered: {error}. kernels='off' does without") from error
@@ -120,7 +121,7 @@ def choose_kernels(
         if report:
             name = f"native ({library.instruction_set})"
             return KernelChoice(lowered, name, str(report), library.version, report.nbytes)
-        reason = "no weights are compressed in a way that the native kernels know"
+        reason = "no weights are stored in a way that the native kernels know"
     if kernels == "require":
         raise _required(reason)
     return KernelChoice(model, PLUGIN, reason)
@@ -158,8 +159,18 @@ def _against(kernels: Kernels, device: str, config: Mapping[str, Any], model: ov
         return "kernels='off'"
     if base_name(device) != "CPU":
         return f"native kernels are for CPUs, not for {device}"
+    if not has_codes(model):
+        return _against_floats(device, config)
     if spelt(config.get("EXECUTION_MODE_HINT")) == "ACCURACY":
         return "EXECUTION_MODE_HINT=ACCURACY keeps activations in float32"
     if str(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE")) == "0":
         return "DYNAMIC_QUANTIZATION_GROUP_SIZE=0 keeps activations in float32"
-    return None if has_codes(model) else "no weights are compressed (weights='int8' or 'int4' compresses them)"
+    return None
+
+
+def _against_floats(device: str, config: Mapping[str, Any]) -> str | None:
+    """Why not to take native kernels for weights that are not compressed: they compute in float32."""
+    if spelt(config.get("EXECUTION_MODE_HINT")) == "ACCURACY":
+        return None
+    precision = spelt(config.get("INFERENCE_PRECISION_HINT", core().get_property(device, "INFERENCE_PRECISION_HINT")))
+    return None if precision in ("f32", "float32") else f"weights are not compressed, and are multiplied in {precision}"

@@ -19,12 +19,12 @@ from tests.kernels.twin import Shape
 
 CACHES = 64 << 20  # bytes: more than the caches of most CPUs hold
 LAYERS = {
-    "gpt2-qkv": Shape(768, 128, (2304,), 4, bias=True),
-    "gpt2-up": Shape(768, 128, (3072,), 4, bias=True, activation="gelu_tanh"),
-    "gpt2-down": Shape(3072, 128, (768,), 4, bias=True),
-    "llama-qkv": Shape(576, 64, (576, 192, 192), 4),
-    "llama-gate-up": Shape(576, 64, (1536, 1536), 4, gated=True, activation="silu"),
-    "llama-head": Shape(576, 64, (49152,), 4),
+    "gpt2-qkv": Shape(768, 128, (2304,), "int4", bias=True),
+    "gpt2-up": Shape(768, 128, (3072,), "int4", bias=True, activation="gelu_tanh"),
+    "gpt2-down": Shape(3072, 128, (768,), "int4", bias=True),
+    "llama-qkv": Shape(576, 64, (576, 192, 192), "int4"),
+    "llama-gate-up": Shape(576, 64, (1536, 1536), "int4", gated=True, activation="silu"),
+    "llama-head": Shape(576, 64, (49152,), "int4"),
 }
 
 
@@ -46,7 +46,7 @@ def packed_layer(library: Library, shape: Shape) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_linear(benchmark: BenchmarkFixture, library: Library, layer: str, bits: int, tokens: int) -> None:
     """Weights come from memory, as in a model of many layers: copies of them take turns."""
-    shape = replace(LAYERS[layer], bits=bits)
+    shape = replace(LAYERS[layer], format=f"int{bits}")
     packed = packed_layer(library, shape)
     copies = [packed] if benchmark.disabled else [packed.copy() for _ in range(CACHES // packed.nbytes + 1)]
     turns = cycle(copies)

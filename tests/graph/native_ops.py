@@ -17,6 +17,7 @@ import openvino.opset15 as op
 from numpy.typing import NDArray
 
 from ovgen.graph.passes import NativeReport, Projection, to_native
+from ovgen.weights import Weight
 
 __all__ = ["NumpyOps", "NumpyPacked", "codes_in", "kinds", "lowered", "names"]
 
@@ -55,7 +56,12 @@ class NumpyOps:
         weights = [projection.weight for projection in projections]
         assert 1 <= len(weights) <= 4
         assert not gated or (len(weights) == 2 and weights[0].shape == weights[1].shape)
-        same = {(w.bits, w.shape[1], w.scale.shape[1], w.zero_point is None, w.flipped) for w in weights}
+        same = {
+            (w.dtype, w.shape[1])
+            if isinstance(w, Weight)
+            else (w.bits, w.shape[1], w.scale.shape[1], w.zero_point is None, w.flipped)
+            for w in weights
+        }
         assert len(same) == 1
         biases = [np.zeros(p.weight.shape[0], np.float32) if p.bias is None else p.bias.copy() for p in projections]
         number = op.constant(np.array([len(self.packed)]))
@@ -66,14 +72,14 @@ class NumpyOps:
         return packed
 
     def linear(self, x: ov.Output, packed: NumpyPacked, activation: str = "none") -> list[ov.Output]:
-        outputs: list[ov.Output] = CompressedLinear([x, packed.constant.output(0)], packed, activation).outputs()
+        outputs: list[ov.Output] = PackedLinear([x, packed.constant.output(0)], packed, activation).outputs()
         return outputs
 
     def embedding(self, ids: ov.Output, packed: NumpyPacked) -> ov.Output:
-        return CompressedEmbedding([ids, packed.constant.output(0)], packed).output(0)
+        return PackedEmbedding([ids, packed.constant.output(0)], packed).output(0)
 
 
-class CompressedLinear(ov.Op):  # type: ignore[misc]
+class PackedLinear(ov.Op):  # type: ignore[misc]
     def __init__(self, inputs: list[ov.Output], packed: NumpyPacked, activation: str) -> None:
         super().__init__(self)
         self.packed, self.activation = packed, activation
@@ -88,8 +94,8 @@ class CompressedLinear(ov.Op):  # type: ignore[misc]
             shape[len(shape) - 1] = len(matrix)
             self.set_output_type(number, ov.Type.f32, ov.PartialShape(shape))
 
-    def clone_with_new_inputs(self, inputs: list[ov.Output]) -> CompressedLinear:
-        return CompressedLinear(inputs, self.packed, self.activation)
+    def clone_with_new_inputs(self, inputs: list[ov.Output]) -> PackedLinear:
+        return PackedLinear(inputs, self.packed, self.activation)
 
     def has_evaluate(self) -> bool:
         return True
@@ -101,7 +107,7 @@ class CompressedLinear(ov.Op):  # type: ignore[misc]
         return True
 
 
-class CompressedEmbedding(ov.Op):  # type: ignore[misc]
+class PackedEmbedding(ov.Op):  # type: ignore[misc]
     def __init__(self, inputs: list[ov.Output], packed: NumpyPacked) -> None:
         super().__init__(self)
         self.packed = packed
@@ -113,8 +119,8 @@ class CompressedEmbedding(ov.Op):  # type: ignore[misc]
         sizes = [*self.get_input_partial_shape(0), ov.Dimension(self.packed.matrices[0].shape[1])]
         self.set_output_type(0, ov.Type.f32, ov.PartialShape(sizes))
 
-    def clone_with_new_inputs(self, inputs: list[ov.Output]) -> CompressedEmbedding:
-        return CompressedEmbedding(inputs, self.packed)
+    def clone_with_new_inputs(self, inputs: list[ov.Output]) -> PackedEmbedding:
+        return PackedEmbedding(inputs, self.packed)
 
     def has_evaluate(self) -> bool:
         return True
@@ -131,10 +137,10 @@ def _give(outputs: list[ov.Tensor], results: list[Any]) -> None:
         output.data[:] = result
 
 
-def lowered(model: ov.Model) -> tuple[ov.Model, NativeReport, NumpyOps]:
+def lowered(model: ov.Model, *, floats: bool = False) -> tuple[ov.Model, NativeReport, NumpyOps]:
     """A lowered copy."""
     copy, ops = model.clone(), NumpyOps()
-    return copy, to_native(copy, ops), ops
+    return copy, to_native(copy, ops, floats=floats), ops
 
 
 def kinds(model: ov.Model) -> Counter[str]:

@@ -105,7 +105,7 @@ def test_an_activation_used_twice_is_computed_along(activation: str) -> None:
         return op.add(y, op.tanh(y))
 
     native, _, _ = check(network)
-    assert kinds(native)["CompressedLinear"] == 1
+    assert kinds(native)["PackedLinear"] == 1
     assert not {"Gelu", "Swish", "Relu"} & kinds(native).keys()
 
 
@@ -151,7 +151,7 @@ def test_gates_become_one_operation_whichever_factor_comes_first() -> None:
     native, report, ops = check(network)
     assert (report.linears, report.operations, report.gated) == (4, 2, 2)
     assert [packed.gated for packed in ops.packed] == [True, True]
-    assert sorted(names(native, "CompressedLinear")) == ["layer0+layer1", "layer3+layer2"]
+    assert sorted(names(native, "PackedLinear")) == ["layer0+layer1", "layer3+layer2"]
 
 
 def not_gated(x: ov.Node, kind: str) -> ov.Node:
@@ -203,7 +203,7 @@ def test_layers_of_one_input_are_merged_by_four() -> None:
     assert (report.linears, report.operations) == (7, 3)  # not the activated one
     assert [len(packed.matrices) for packed in ops.packed] == [4, 2, 1]
     assert [bias.any() for bias in ops.packed[0].biases] == [False, False, True, False]
-    assert "layer0+layer1+layer2+layer3" in names(native, "CompressedLinear")
+    assert "layer0+layer1+layer2+layer3" in names(native, "PackedLinear")
 
 
 def test_what_differs_is_not_merged() -> None:
@@ -233,7 +233,7 @@ def test_what_is_split_is_computed_apart(lengths: list[int]) -> None:
     assert (report.linears, report.operations) == (1, 1)
     assert [len(part) for part in ops.packed[0].matrices] == lengths
     assert not {"Split", "VariadicSplit"} & kinds(native).keys()
-    assert names(native, "CompressedLinear") == ["layer0"]
+    assert names(native, "PackedLinear") == ["layer0"]
 
 
 def test_parts_may_go_different_ways() -> None:

@@ -87,6 +87,30 @@ def test_logits_stay_the_same_whatever_the_precision(variant: str, kind: str, fo
     np.testing.assert_allclose(logits(native), logits(model), rtol=0, atol=1e-4)
 
 
+FLOATS = {"as-stored": None, "f16": Compression(weights="f16")}
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_floats_are_lowered_as_codes_are(variant: str, kind: str, folder_of: FolderOf) -> None:
+    folder = folder_of(variant)
+    model = build_model(read_config(folder), open_checkpoint(folder), FLOATS[kind])
+    native, report, ops = lowered(model, floats=True)
+    _, of_codes, _ = lowered(build(folder), floats=True)
+    assert report.skipped == []
+    assert (report.linears, report.operations, report.gated) == (
+        of_codes.linears,
+        of_codes.operations,
+        of_codes.gated,
+    )
+    assert report.nbytes == sum(packed.nbytes for packed in ops.packed)
+    np.testing.assert_allclose(logits(native), logits(model), rtol=0, atol=1e-4)
+    assert attention_windows(native) == attention_windows(model)
+    untouched, none, _ = lowered(model)
+    assert not none
+    assert kinds(untouched) == kinds(model)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_form_takes_a_lowered_model(variant: str, folder_of: FolderOf) -> None:
     model = build(folder_of(variant))
@@ -102,7 +126,7 @@ def test_every_form_takes_a_lowered_model(variant: str, folder_of: FolderOf) -> 
         forms.append(to_paged(native, windows))
     for form in forms:
         head = head_input(form)
-        assert head.get_node().get_type_name() == "CompressedLinear"
+        assert head.get_node().get_type_name() == "PackedLinear"
         assert head.get_node().get_friendly_name() == ("embed_out" if variant.startswith("gpt-neox") else "lm_head")
         assert head.get_source_output().get_node().get_friendly_name() == "wanted_rows"
 
@@ -159,8 +183,8 @@ def test_what_is_merged(variant: str, folder_of: FolderOf) -> None:
     native, report, ops = lowered(build(folder_of(variant)))
     counts = (report.linears, report.operations, report.gated, report.embeddings)
     assert counts == COUNTS[variant]
-    assert kinds(native)["CompressedLinear"] == report.operations
-    assert kinds(native)["CompressedEmbedding"] == report.embeddings
+    assert kinds(native)["PackedLinear"] == report.operations
+    assert kinds(native)["PackedEmbedding"] == report.embeddings
     assert sum(packed.gated for packed in ops.packed) == report.gated
     assert not {"Gelu", "Relu", "Swish", "Split", "VariadicSplit"} & kinds(native).keys()
     tied = 0 if variant in ("phi3", "stablelm-parallel", "gpt-neox") else 1
@@ -172,7 +196,7 @@ def test_operations_have_the_names_of_layers(folder_of: FolderOf) -> None:
     native, _, ops = lowered(build(folder_of("llama")))
     assert [len(packed.matrices) for packed in ops.packed] == 3 * [3, 1, 2, 1] + [1]  # in the order in which they run
     layer = "model.layers.1"
-    found = names(native, "CompressedLinear")
+    found = names(native, "PackedLinear")
     assert [name for name in found if name.startswith(layer)] == [
         f"{layer}.self_attn.q_proj+k_proj+v_proj",
         f"{layer}.self_attn.o_proj",
@@ -180,9 +204,9 @@ def test_operations_have_the_names_of_layers(folder_of: FolderOf) -> None:
         f"{layer}.mlp.down_proj",
     ]
     assert found[-1] == "lm_head"
-    assert names(native, "CompressedEmbedding") == ["model.embed_tokens"]
+    assert names(native, "PackedEmbedding") == ["model.embed_tokens"]
     native, _, _ = lowered(build(folder_of("phi3")))
-    assert names(native, "CompressedLinear")[2] == "model.layers.0.mlp.gate_up_proj"
+    assert names(native, "PackedLinear")[2] == "model.layers.0.mlp.gate_up_proj"
 
 
 @pytest.mark.parametrize(("name", "counts"), [("llama-int4", (22, 13, 3, 1)), ("gpt2-int8", (13, 13, 0, 2))])
@@ -199,7 +223,7 @@ def test_models_of_optimum_and_nncf(name: str, counts: tuple[int, ...], tmp_path
     to_paged(native, attention_windows(native))
     if name == "llama-int4":
         assert "__module.model.layers.0.self_attn.q_proj+k_proj+v_proj/aten::linear/MatMul" in names(
-            native, "CompressedLinear"
+            native, "PackedLinear"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ovgen.weights import Compressed
+from ovgen.weights import Compressed, Weight
 from ovgen.weights.compressed import Bits
 from tests.kernels.twin import ACTIVATIONS, Output, Shape
 
-__all__ = ["ZEROS", "Case", "activations", "assert_within", "cases", "compressed"]
+__all__ = ["FORMATS", "ZEROS", "Case", "activations", "assert_within", "cases", "compressed", "floats"]
+
+FORMATS = ("int4", "int8", "f16", "bf16", "f32")
 
 GROUPS = (1, 8, 20, 31, 32, 33, 37, 64, 100, 128, 129, 160, 256, 300, 576)
 TOKENS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 70)
@@ -27,48 +30,63 @@ class Case:
     """A multiplication."""
 
     shape: Shape
-    weights: list[Compressed]
+    weights: Sequence[Compressed | Weight]
     biases: list[NDArray[np.float32]]
     x: NDArray[np.float32]
 
+    @property
+    def codes(self) -> list[Compressed]:
+        """The weights that are codes."""
+        return [weight for weight in self.weights if isinstance(weight, Compressed)]
+
 
 @st.composite
-def cases(draw: st.DrawFn, most_rows: int = 40) -> Case:
+def cases(draw: st.DrawFn, most_rows: int = 40, formats: Sequence[str] = FORMATS) -> Case:
     """Any matrix that can be packed, with activations for it."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32), label="seed"))
-    bits = draw(st.sampled_from((4, 8)))
+    kind = draw(st.sampled_from(formats))
+    bits = 4 if kind == "int4" else 8
     group = draw(st.sampled_from(GROUPS))
     columns = group * draw(st.integers(1, 4))
     columns *= 2 if bits == 4 and columns % 2 else 1  # two to a byte
     gated = draw(st.booleans())
     rows = tuple(draw(st.lists(st.integers(1, most_rows), min_size=1, max_size=4)))
     rows = (rows[0],) * 2 if gated else rows
+    bias = draw(st.booleans())
+    biases = [rng.normal(size=size).astype(np.float32) for size in rows] if bias else []
+    activation = draw(st.sampled_from(ACTIVATIONS))
+    if kind not in ("int4", "int8"):
+        shape = Shape(columns, columns, rows, kind, bias=bias, gated=gated, activation=activation)
+        flips = [draw(st.booleans()) for _ in rows]
+        numbers = [floats(rng, size, columns, kind, flipped=flip) for size, flip in zip(rows, flips, strict=True)]
+        return Case(shape, numbers, biases, draw(activations(columns, rng, infinite=False)))
     kinds: list[tuple[Bits, Any]] = [
         (draw(st.sampled_from(("u4", "i4") if bits == 4 else ("u8", "i8"))), draw(st.sampled_from(ZEROS))) for _ in rows
     ]
     codes = draw(st.sampled_from(("any", "lowest", "highest")))
-    weights = [compressed(rng, size, columns, group, *kind, codes) for size, kind in zip(rows, kinds, strict=True)]
-    bias = draw(st.booleans())
+    matrices = [compressed(rng, size, columns, group, *stored, codes) for size, stored in zip(rows, kinds, strict=True)]
     shape = Shape(
         columns,
         group,
         rows,
-        bits,
+        kind,
         zero_points=any(zero is not None or dtype in ("u4", "u8") for dtype, zero in kinds),
         bias=bias,
         gated=gated,
-        activation=draw(st.sampled_from(ACTIVATIONS)),
+        activation=activation,
     )
-    biases = [rng.normal(size=size).astype(np.float32) for size in rows] if bias else []
-    return Case(shape, weights, biases, draw(activations(columns, rng)))
+    return Case(shape, matrices, biases, draw(activations(columns, rng)))
 
 
 @st.composite
-def activations(draw: st.DrawFn, columns: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def activations(
+    draw: st.DrawFn, columns: int, rng: np.random.Generator, *, infinite: bool = True
+) -> NDArray[np.float32]:
     """``(tokens, columns)``, some of them far from what is usual."""
     x = rng.normal(size=(draw(st.sampled_from(TOKENS)), columns)).astype(np.float32)
     spots = rng.integers(0, x.size, 3)
-    kind = draw(st.sampled_from(("usual", "zeros", "denormal", "tiny", "huge", "outlier", "level", "nan", "inf")))
+    kinds = ("usual", "zeros", "denormal", "tiny", "huge", "outlier", "level", "nan", "inf")
+    kind = draw(st.sampled_from(kinds if infinite else kinds[:-1]))
     if kind == "zeros":
         x[rng.integers(0, len(x), len(x)), :] = 0
     elif kind == "denormal":
@@ -86,6 +104,17 @@ def activations(draw: st.DrawFn, columns: int, rng: np.random.Generator) -> NDAr
     elif kind == "inf":
         x.flat[spots] = (np.inf, -np.inf, np.inf)
     return x
+
+
+def floats(rng: np.random.Generator, rows: int, columns: int, kind: str, *, flipped: bool = False) -> Weight:
+    """A random matrix in f16, bf16 or f32, some numbers denormal, perhaps the transpose of what lies in memory."""
+    shape = (columns, rows) if flipped else (rows, columns)
+    numbers = (rng.normal(size=shape) * 10.0 ** rng.integers(-7, 1, shape)).astype(np.float32)
+    if kind == "bf16":
+        stored: NDArray[Any] = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    else:
+        stored = numbers.astype(np.float16 if kind == "f16" else np.float32)
+    return Weight(stored.T if flipped else stored, kind.upper())
 
 
 def compressed(

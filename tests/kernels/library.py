@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ovgen.weights import Compressed
+from ovgen.weights import Compressed, Weight
 from tests.kernels.twin import ACTIVATIONS, Shape
 
 __all__ = ["Kernels", "Library"]
@@ -26,7 +26,7 @@ class _Shape(ctypes.Structure):
         ("columns", ctypes.c_int64),
         ("group", ctypes.c_int64),
         ("rows", ctypes.c_int64 * 4),
-        ("bits", ctypes.c_int32),
+        ("format", ctypes.c_int32),
         ("zero_points", ctypes.c_int32),
         ("bias", ctypes.c_int32),
         ("gated", ctypes.c_int32),
@@ -60,7 +60,7 @@ class Library:
         return int(self._functions.ovgen_instruction_set())
 
     def pack(
-        self, shape: Shape, weights: Sequence[Compressed], biases: Sequence[NDArray[np.float32]] = ()
+        self, shape: Shape, weights: Sequence[Compressed | Weight], biases: Sequence[NDArray[np.float32]] = ()
     ) -> NDArray[np.uint8]:
         """The packed bytes."""
         structure = _structure(shape)
@@ -68,6 +68,16 @@ class Library:
         memory = _Guarded(size, align=64)
         memory.bytes[:] = 0
         for number, weight in enumerate(weights):
+            if isinstance(weight, Weight):
+                self._functions.ovgen_pack_floats(
+                    ctypes.byref(structure),
+                    number,
+                    ctypes.c_void_p(weight.array.ctypes.data),
+                    *map(ctypes.c_int64, weight.array.strides),
+                    _pointer(biases[number]) if shape.bias else None,
+                    _pointer(memory.bytes),
+                )
+                continue
             zeros = weight.zero_point
             halves = zeros is not None and zeros.dtype == np.float16
             self._functions.ovgen_pack(
@@ -168,7 +178,7 @@ def _structure(shape: Shape) -> _Shape:
         shape.columns,
         shape.group,
         (ctypes.c_int64 * 4)(*shape.rows),
-        shape.bits,
+        ("int4", "int8", "f16", "bf16", "f32").index(shape.format),
         shape.zero_points,
         shape.bias,
         shape.gated,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ovgen.weights import Compressed
 from ovgen.weights.compressed import Bits
 from tests.kernels import twin
-from tests.kernels.cases import Case, assert_within, cases, compressed
+from tests.kernels.cases import FORMATS, Case, assert_within, cases, compressed, floats
 from tests.kernels.compiling import SOURCES, compile_with, flags_of
 from tests.kernels.library import Kernels, Library
 from tests.kernels.twin import Shape
@@ -26,13 +26,18 @@ def assert_same(actual: list[NDArray[np.float32]], expected: list[NDArray[np.flo
         np.testing.assert_array_equal(y, other, err_msg=name)
 
 
-def model_case(bits: int, tokens: int, *, gated: bool = False) -> Case:
+def model_case(kind: str, tokens: int, *, gated: bool = False) -> Case:
     """Projections of a small model's size, large enough for several threads."""
     rng = np.random.default_rng(tokens)
     rows = (200, 200) if gated else (192, 64, 61)
-    shape = Shape(576, 64, rows, bits, zero_points=True, gated=gated, activation="silu" if gated else "none")
-    weights = [compressed(rng, size, 576, 64, "u4" if bits == 4 else "u8", np.uint8) for size in rows]
-    return Case(shape, weights, [], rng.normal(size=(tokens, 576)).astype(np.float32))
+    x = rng.normal(size=(tokens, 576)).astype(np.float32)
+    activation = "silu" if gated else "none"
+    if kind in ("int4", "int8"):
+        shape = Shape(576, 64, rows, kind, zero_points=True, gated=gated, activation=activation)
+        dtype: Bits = "u4" if kind == "int4" else "u8"
+        return Case(shape, [compressed(rng, size, 576, 64, dtype, np.uint8) for size in rows], [], x)
+    shape = Shape(576, 576, rows, kind, gated=gated, activation=activation)
+    return Case(shape, [floats(rng, size, 576, kind) for size in rows], [], x)
 
 
 @given(case=cases())
@@ -75,11 +80,11 @@ def test_a_token_does_not_depend_on_its_company(every_set: list[Kernels], case: 
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["apart", "gated"])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 8, 16, 17, 33, 70])
-def test_threads(every_set: list[Kernels], bits: int, tokens: int, gated: bool) -> None:
+def test_threads(every_set: list[Kernels], kind: str, tokens: int, gated: bool) -> None:
     """Of a matrix that is worth several: the same for any number of them, more than there is work for included."""
-    case = model_case(bits, tokens, gated=gated)
+    case = model_case(kind, tokens, gated=gated)
     packed = twin.pack(case.shape, case.weights)
     expected = twin.linear(case.shape, packed, case.x)
     for kernels in every_set:
@@ -92,7 +97,7 @@ def test_threads(every_set: list[Kernels], bits: int, tokens: int, gated: bool) 
 @pytest.mark.parametrize("dtype", ["u8", "i8", "u4", "i4"])
 def test_extreme_codes_meet_extreme_activations(every_set: list[Kernels], dtype: Bits) -> None:
     """Sums of products in 16 bits must hold -128 times 127, and 15 times 127, as often as they are added up."""
-    shape = Shape(256, 256, (9, 9), 4 if dtype in ("u4", "i4") else 8, zero_points=dtype in ("u4", "u8"))
+    shape = Shape(256, 256, (9, 9), "int4" if dtype in ("u4", "i4") else "int8", zero_points=dtype in ("u4", "u8"))
     rng = np.random.default_rng(0)
     weights = [compressed(rng, 9, 256, 256, dtype, codes=codes) for codes in ("lowest", "highest")]
     packed = twin.pack(shape, weights)
@@ -104,7 +109,7 @@ def test_extreme_codes_meet_extreme_activations(every_set: list[Kernels], dtype:
 def test_codes_are_rounded_half_to_even(every_set: list[Kernels]) -> None:
     """The rows of the identity show the codes themselves, of which many here lie half way, or nearly so."""
     rng = np.random.default_rng(0)
-    shape = Shape(128, 128, (128,), 8)
+    shape = Shape(128, 128, (128,), "int8")
     packed = twin.pack(shape, [Compressed(np.eye(128, dtype=np.int8), "i8", np.ones((128, 1), np.float16))])
     scale = rng.uniform(1e-3, 1e3, (20_000, 1))
     halves = (rng.integers(-127, 127, (20_000, 128)) + 0.5) * scale
@@ -117,7 +122,7 @@ def test_codes_are_rounded_half_to_even(every_set: list[Kernels]) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_with_its_token(every_set: list[Kernels], value: float) -> None:
-    case = model_case(4, 5)
+    case = model_case("int4", 5)
     packed = twin.pack(case.shape, case.weights)
     x = case.x.copy()
     x[2, 100] = value
@@ -128,8 +133,22 @@ def test_what_is_not_finite_stays_with_its_token(every_set: list[Kernels], value
             np.testing.assert_array_equal(np.delete(y, 2, 0), np.delete(other, 2, 0), err_msg=kernels.name)
 
 
-def test_no_tokens(every_set: list[Kernels]) -> None:
-    case = model_case(8, 1)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_multiplied_by_floats_as_it_is(every_set: list[Kernels], value: float) -> None:
+    case = model_case("f32", 5)
+    packed = twin.pack(case.shape, case.weights)
+    x = case.x.copy()
+    x[2, 100] = value
+    for kernels in every_set:
+        spoilt, sound = kernels.linear(case.shape, packed, x), kernels.linear(case.shape, packed, case.x)
+        for y, other, matrix in zip(spoilt, sound, case.weights, strict=True):
+            np.testing.assert_array_equal(y[2], value * matrix.to_f32()[:, 100], err_msg=kernels.name)
+            np.testing.assert_array_equal(np.delete(y, 2, 0), np.delete(other, 2, 0), err_msg=kernels.name)
+
+
+@pytest.mark.parametrize("kind", ["int8", "f32"])
+def test_no_tokens(every_set: list[Kernels], kind: str) -> None:
+    case = model_case(kind, 1)
     packed = twin.pack(case.shape, case.weights)
     for kernels in every_set:
         assert [y.shape for y in kernels.linear(case.shape, packed, case.x[:0])] == [(0, 192), (0, 64), (0, 61)]

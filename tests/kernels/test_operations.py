@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
 from ovgen.runtime.kernel_library import KernelLibrary, Packer
+from ovgen.weights import Compressed, Weight
 from ovgen.weights.compressed import Bits
 from tests.kernels import twin
-from tests.kernels.cases import ZEROS, assert_within, compressed
+from tests.kernels.cases import ZEROS, assert_within, compressed, floats
 from tests.kernels.library import Library
 from tests.kernels.twin import ACTIVATIONS, Output, Shape
 
@@ -43,9 +44,12 @@ def projections(dtype: Bits, zero: Any, rows: Sequence[int], biases: Sequence[bo
 def expected(parts: Sequence[Projection], x: NDArray[np.float32], **options: Any) -> list[Output]:
     """Of the twin; ``x``: (tokens, columns)."""
     weights = [part.weight for part in parts]
-    zero_points = any(weight.zero_point is not None or weight.dtype in ("u4", "u8") for weight in weights)
     rows = tuple(weight.shape[0] for weight in weights)
-    shape = Shape(COLUMNS, GROUP, rows, weights[0].bits, zero_points, bias=True, **options)
+    if isinstance(weights[0], Weight):
+        shape = Shape(COLUMNS, COLUMNS, rows, weights[0].dtype.lower(), bias=True, **options)
+    else:
+        zeros = [w for w in weights if isinstance(w, Compressed) and (w.zero_point is not None or w.dtype[0] == "u")]
+        shape = Shape(COLUMNS, GROUP, rows, f"int{weights[0].bits}", bool(zeros), bias=True, **options)
     biases = [np.zeros(part.weight.shape[0], "f4") if part.bias is None else part.bias for part in parts]
     return twin.linear(shape, twin.pack(shape, weights, biases), x)
 
@@ -69,6 +73,20 @@ def test_every_type_of_codes(native: Packer, dtype: Bits, zero: Any) -> None:
     outputs = results(linear_model(native, parts, 3), x)
     assert [y.shape for y in outputs] == [(2, 3, 10), (2, 3, 3)]
     assert_within([y.reshape(6, -1) for y in outputs], expected(parts, x.reshape(6, -1)), dtype)
+
+
+@pytest.mark.parametrize("flipped", [False, True], ids=["rows", "columns"])
+@pytest.mark.parametrize("kind", ["f16", "bf16", "f32"])
+def test_floats(native: Packer, kind: str, flipped: bool) -> None:
+    rng = np.random.default_rng(0)
+    first, second = (floats(rng, rows, COLUMNS, kind, flipped=flipped) for rows in (10, 3))
+    parts = [Projection(first, rng.normal(size=10).astype(np.float32)), Projection(second)]
+    x = rng.normal(size=(7, COLUMNS)).astype(np.float32)
+    assert_within(results(linear_model(native, parts, 2), x), expected(parts, x), kind)
+    ids = op.parameter([-1], ov.Type.i64)
+    rows = native.embedding(ids.output(0), native.pack(parts[:1]))
+    (y,) = results(ov.Model([op.result(rows)], [ids]), np.array([9, 0, -1]))
+    np.testing.assert_array_equal(y, first.to_f32()[[9, 0, 9]])
 
 
 @pytest.mark.parametrize("gated", [False, True], ids=["apart", "gated"])

@@ -14,13 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ovgen.weights.compressed import Compressed, unpack_nibbles
+from ovgen.weights import Compressed, Weight
+from ovgen.weights.compressed import unpack_nibbles
 
-__all__ = ["ACTIVATIONS", "Matrix", "Output", "Shape", "activate", "embedding", "linear", "pack", "quantise", "unpack"]
+__all__ = [
+    "ACTIVATIONS",
+    "Matrix",
+    "Output",
+    "Shape",
+    "activate",
+    "embedding",
+    "linear",
+    "pack",
+    "quantise",
+    "unpack",
+]
 
 ACTIVATIONS = ("none", "relu", "gelu_tanh", "gelu_erf", "silu")
 
 _PANEL, _BLOCK, _PIECE = 8, 32, 128  # rows, columns, columns
+_FLOATS = {"f16": np.float16, "bf16": np.uint16, "f32": np.float32}
 _UNIT = np.finfo(np.float32).eps / 2  # the relative error of a rounding
 _STEP = float(np.finfo(np.float32).smallest_subnormal)  # and the absolute one, of the smallest numbers
 
@@ -32,11 +45,21 @@ class Shape:
     columns: int
     group: int
     rows: tuple[int, ...]
-    bits: int
+    format: str  # int4, int8, f16, bf16, f32
     zero_points: bool = False
     bias: bool = False
     gated: bool = False
     activation: str = "none"
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return int(self.format.removeprefix("int"))
+
+    @property
+    def floats(self) -> bool:
+        """Whether weights are not codes."""
+        return not self.format.startswith("int")
 
     @property
     def groups(self) -> int:
@@ -72,9 +95,9 @@ class Shape:
 
 
 class Matrix(NamedTuple):
-    """A projection as it is packed: ``value = (code - zero) * scale``."""
+    """A projection as it is packed: ``value = (code - zero) * scale``; floats are codes of scale 1."""
 
-    codes: NDArray[np.int64]  # (rows, columns)
+    codes: NDArray[Any]  # (rows, columns)
     scale: NDArray[np.float32]  # (rows, groups)
     zero: NDArray[np.float32]  # (rows, groups)
     bias: NDArray[np.float32]  # (rows)
@@ -93,12 +116,19 @@ class Output(NamedTuple):
     error: NDArray[np.float64]
 
 
-def pack(shape: Shape, weights: Sequence[Compressed], biases: Sequence[NDArray[np.float32]] = ()) -> NDArray[np.uint8]:
+def pack(
+    shape: Shape, weights: Sequence[Compressed | Weight], biases: Sequence[NDArray[np.float32]] = ()
+) -> NDArray[np.uint8]:
     """The packed bytes."""
-    codes = _panels(shape, [_blocks(_codes(weight), shape) for weight in weights])
-    parts = [codes, _panels(shape, [_lanes(weight.scale) for weight in weights])]
+    floats = [weight for weight in weights if isinstance(weight, Weight)]
+    codes = [weight for weight in weights if isinstance(weight, Compressed)]
+    if floats:
+        parts = [_panels(shape, [_lanes(weight.array) for weight in floats])]
+    else:
+        parts = [_panels(shape, [_blocks(_codes(weight), shape) for weight in codes])]
+        parts.append(_panels(shape, [_lanes(weight.scale) for weight in codes]))
     if shape.zero_points:
-        parts.append(_panels(shape, [_lanes(_stored_zero(weight)) for weight in weights]))
+        parts.append(_panels(shape, [_lanes(_stored_zero(weight)) for weight in codes]))
     if shape.bias:
         parts.append(_panels(shape, [_lanes(bias.astype(np.float32)[:, None]) for bias in biases]))
     return np.concatenate([_fill(part.reshape(-1).view(np.uint8), 64, 0) for part in parts])
@@ -107,7 +137,6 @@ def pack(shape: Shape, weights: Sequence[Compressed], biases: Sequence[NDArray[n
 def unpack(shape: Shape, packed: NDArray[np.uint8]) -> list[Matrix]:
     """The projections of packed bytes."""
     total = sum(shape.panels)
-    unsigned = shape.bits == 4
     rest = packed
 
     def take(dtype: Any, *sizes: int) -> NDArray[Any]:
@@ -123,17 +152,23 @@ def unpack(shape: Shape, packed: NDArray[np.uint8]) -> list[Matrix]:
         panels = numbers[number::2] if shape.gated else numbers[first : first + shape.panels[number]]
         return panels.reshape(-1, *numbers.shape[2:])[: shape.rows[number]]
 
-    units = take(np.uint8, total, shape.groups * shape.blocks, shape.bits, _PANEL, 4)  # there are 4 of them, or 8
-    codes = np.stack([units & 15, units >> 4], axis=3) if unsigned else units.view(np.int8)
-    # (panel, block, ..., row, byte) -> (panel, row, group, column) -> (panel, row, column)
-    codes = np.moveaxis(codes, -2, 1).reshape(total, _PANEL, shape.groups, -1)[..., : shape.group]
-    codes = codes.reshape(total, _PANEL, -1).astype(np.int64)
-
-    numbers = (total, shape.groups, _PANEL)
-    scale = take(np.float16, *numbers).astype(np.float32)
-    zero = np.full_like(scale, 8 if unsigned else 0)
+    if shape.floats:
+        stored = take(_FLOATS[shape.format], total, shape.columns, _PANEL)
+        codes: NDArray[Any] = Weight(stored, shape.format.upper()).to_f32().swapaxes(1, 2)
+        scale = np.ones((total, 1, _PANEL), np.float32)
+        zero = np.zeros_like(scale)
+    else:
+        unsigned = shape.bits == 4
+        units = take(np.uint8, total, shape.groups * shape.blocks, shape.bits, _PANEL, 4)  # there are 4 of them, or 8
+        codes = np.stack([units & 15, units >> 4], axis=3) if unsigned else units.view(np.int8)
+        # (panel, block, ..., row, byte) -> (panel, row, group, column) -> (panel, row, column)
+        codes = np.moveaxis(codes, -2, 1).reshape(total, _PANEL, shape.groups, -1)[..., : shape.group]
+        codes = codes.reshape(total, _PANEL, -1).astype(np.int64)
+        sizes = (total, shape.groups, _PANEL)
+        scale = take(np.float16, *sizes).astype(np.float32)
+        zero = np.full_like(scale, 8 if unsigned else 0)
     if shape.zero_points:
-        zero = take(np.float16, *numbers).astype(np.float32) - np.float32(0 if unsigned else 128)
+        zero = take(np.float16, total, shape.groups, _PANEL).astype(np.float32) - np.float32(0 if unsigned else 128)
     bias = take(np.float32, total, _PANEL) if shape.bias else np.zeros((total, _PANEL), np.float32)
     parts = (codes, scale.swapaxes(1, 2), zero.swapaxes(1, 2), bias)
     return [Matrix(*(rows_first(part, number) for part in parts)) for number in range(len(shape.rows))]
@@ -191,6 +226,12 @@ def embedding(shape: Shape, packed: NDArray[np.uint8], ids: Sequence[int]) -> ND
 
 def _sums(shape: Shape, matrix: Matrix, x: NDArray[np.float32]) -> Output:
     """The products of one projection, before its activation."""
+    if shape.floats:
+        wide, numbers = x.astype(np.float64), matrix.codes.astype(np.float64)
+        products: NDArray[np.float64] = wide @ numbers.T + matrix.bias
+        size = np.abs(wide) @ np.abs(numbers).T + np.abs(matrix.bias)
+        roundings = 2 * shape.columns + 1  # where a product is rounded before it is added
+        return Output(products, (_UNIT * roundings * size + _STEP * roundings).astype(np.float64))
     y = np.zeros((len(x), len(matrix.codes)))
     size = np.zeros_like(y)  # of all that is added up, cancelled or not
     tiny = np.zeros_like(y)  # what numbers too small for float32 can lose

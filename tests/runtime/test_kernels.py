@@ -54,11 +54,11 @@ def test_compressed_weights_are_computed_natively(int8: Path) -> None:
     assert llm.kernels.name.startswith("native (")
     assert "linear layers in" in str(llm.kernels)
     kinds = [node.get_type_name() for node in llm.kernels.model.get_ops()]
-    assert "CompressedLinear" in kinds
+    assert "PackedLinear" in kinds
     assert "MatMul" not in {node.get_type_name() for node in llm.kernels.model.get_ops() if "proj" in str(node)}
     out = llm.generate(IDS, max_new_tokens=3, ignore_eos=True)
     assert out.metrics.kernels == llm.kernels.name
-    assert "CompressedLinear" not in {node.get_type_name() for node in llm.model.get_ops()}  # what is saved is standard
+    assert "PackedLinear" not in {node.get_type_name() for node in llm.model.get_ops()}  # what is saved is standard
 
 
 @pytest.mark.parametrize(

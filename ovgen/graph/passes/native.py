@@ -1,4 +1,4 @@
-"""Compressed matrices as operations of our own, which compute with the codes as they are.
+"""Matrices of weights as operations of our own, which compute with the codes, or the floats, as they are.
 
 The causal LM form is rewritten before any other pass, so that all forms share the packed matrices. How those lie in
 memory, and what the operations are, is behind `NativeOps`.
@@ -17,8 +17,8 @@ import openvino as ov
 import openvino.opset15 as op
 from numpy.typing import NDArray
 
-from ovgen.graph.linears import Linear, Lookup, compressed_uses, identity, only_user
-from ovgen.weights import Compressed
+from ovgen.graph.linears import Linear, Lookup, identity, matrix_uses, only_user
+from ovgen.weights import Compressed, Weight
 
 __all__ = ["NativeOps", "NativeReport", "Packed", "Projection", "to_native"]
 
@@ -29,7 +29,7 @@ _MOST = 4  # projections that an operation has
 class Projection:
     """A matrix ``(rows, columns)`` and what is added to its results, ``(rows,)``."""
 
-    weight: Compressed
+    weight: Compressed | Weight
     bias: NDArray[np.float32] | None = None
 
 
@@ -48,7 +48,8 @@ class NativeOps(Protocol[P]):
     """What makes the operations."""
 
     def pack(self, projections: Sequence[Projection], *, gated: bool = False) -> P:
-        """Projections of one input, up to four, with as many bits and groups, all with zero points or none.
+        """Projections of one input, up to four, all with zero points or none, with as many bits and groups, or floats
+        of one type, perhaps the transpose of what is row-major.
 
         Where some have biases, those of the others are zeros. If ``gated``, there are two, and the result is one:
         the first, activated, times the second.
@@ -63,7 +64,7 @@ class NativeOps(Protocol[P]):
 
 @dataclass(frozen=True, slots=True)
 class NativeReport:
-    """What became of a model's compressed matrices; it is true if any was lowered.
+    """What became of a model's matrices; it is true if any was lowered.
 
     Attributes:
         linears: MatMuls that were lowered.
@@ -94,7 +95,7 @@ class NativeReport:
         )
 
 
-def to_native(model: ov.Model, ops: NativeOps[P]) -> NativeReport:
+def to_native(model: ov.Model, ops: NativeOps[P], *, floats: bool = False) -> NativeReport:
     """Replace what takes compressed matrices, in place: linear layers and lookups of rows.
 
     A bias and an activation that follow a linear layer are computed along with it. Layers of the same input become one
@@ -108,9 +109,10 @@ def to_native(model: ov.Model, ops: NativeOps[P]) -> NativeReport:
     Args:
         model: the causal LM form, before any other pass.
         ops: makes the operations.
+        floats: linear layers whose weights are not compressed as well, and lookups in what those have, too.
     """
     _fold_shapes(model)
-    uses = compressed_uses(model)
+    uses = matrix_uses(model, floats=floats)
     groups, lowering = _grouped(uses.linears), _Lowering(ops)
     linears, embeddings = {linear.node.get_name() for linear in uses.linears}, len(uses.lookups)
     operations, gated = len(groups), sum(group.product is not None for group in groups)
@@ -227,8 +229,10 @@ def _gates(linears: Sequence[Linear]) -> list[_Group]:
 
 def _packing(linear: Linear) -> tuple[object, ...]:
     """What projections of one operation have in common."""
-    weight = linear.weight
-    return identity(linear.x), weight.bits, weight.shape[1], weight.scale.shape[1], weight.zero_point is None
+    weight, columns = linear.weight, linear.weight.shape[1]
+    if isinstance(weight, Weight):
+        return identity(linear.x), weight.dtype, columns
+    return identity(linear.x), weight.bits, columns, weight.scale.shape[1], weight.zero_point is None
 
 
 def _fold_shapes(model: ov.Model) -> None:

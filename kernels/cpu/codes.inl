@@ -1,12 +1,4 @@
-// The kernels, for whichever instruction set the including source has defined as `Set`:
-//
-//     Ints, Floats            eight int32, eight float, a row to a lane; what is done with them
-//     quantise_block(...)     round 32 activations to codes, half to even, and add these to totals
-//     Weights<Bits>           what is kept in registers of a part of a block, and of how many columns (`kColumns`)
-//     dot(weights, a, sum)    sum + the products with these columns of a token's codes, exactly
-//
-// Everything here is in an unnamed namespace, and functions of headers are always inlined: what is compiled for one
-// instruction set must not be taken by the linker for another.
+// The kernels for weights that are codes: activations are quantised, too.
 
 inline void quantise_piece(const float* x, int64_t count, int8_t* codes, int64_t stride, float* scale, float* sum) {
     float filled[kPiece];
@@ -92,7 +84,7 @@ inline __attribute__((always_inline)) void panel(const Layout& layout, const uin
 template <int Bits, Zero Kind>
 void panel_of_any(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t index, const Tile& tile,
                   float* sums) {
-    const uint8_t* codes = packed + index * layout.blocks * layout.block_bytes;
+    const uint8_t* codes = packed + index * layout.panel_bytes;
     const int64_t numbers = index * layout.groups * kPanel;
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(packed + layout.scales) + numbers;
     const uint16_t* zeros = reinterpret_cast<const uint16_t*>(packed + layout.zeros) + numbers;
@@ -103,58 +95,21 @@ void panel_of_any(const OvgenShape& shape, const Layout& layout, const uint8_t* 
         case 4: panel<Bits, Kind, 4>(layout, codes, scales, zeros, tile, sums); break;
         default: panel<Bits, Kind, 0>(layout, codes, scales, zeros, tile, sums);
     }
-    if (shape.bias) {
-        const float* bias = reinterpret_cast<const float*>(packed + layout.biases) + index * kPanel;
-        for (int64_t m = 0; m < tile.tokens; m++) {
-            for (int64_t row = 0; row < kPanel; row++) sums[m * kPanel + row] += bias[row];
-        }
-    }
 }
 
 using Panel = void (*)(const OvgenShape&, const Layout&, const uint8_t*, int64_t, const Tile&, float*);
 
 inline Panel panel_for(const OvgenShape& shape) {
-    if (shape.bits == 4) return shape.zero_points ? panel_of_any<4, Zero::kStored> : panel_of_any<4, Zero::kEight>;
+    if (shape.format == kInt4) return shape.zero_points ? panel_of_any<4, Zero::kStored> : panel_of_any<4, Zero::kEight>;
     return shape.zero_points ? panel_of_any<8, Zero::kStored> : panel_of_any<8, Zero::kNone>;
-}
-
-// Write `rows` of the eight results of each token to `out`, whose rows are `stride` long.
-inline void write(const float* results, int64_t tokens, int64_t rows, float* out, int64_t stride) {
-    for (int64_t m = 0; m < tokens; m++) {
-        if (rows == kPanel) {  // of a known length: one instruction
-            std::memcpy(out + m * stride, results + m * kPanel, kPanel * 4);
-        } else {
-            std::memcpy(out + m * stride, results + m * kPanel, rows * 4);
-        }
-    }
 }
 
 void multiply(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const Tile& tile, int64_t begin,
               int64_t end, float* const* outputs) {
     const Panel compute = panel_for(shape);
-    alignas(64) float sums[2][kTile * kPanel];
-    if (shape.gated) {  // an even number of panels, first and second in turn
-        for (int64_t index = begin; index < end; index += 2) {
-            compute(shape, layout, packed, index, tile, sums[0]);
-            compute(shape, layout, packed, index + 1, tile, sums[1]);
-            activate(shape.activation, sums[0], tile.tokens * kPanel);
-            for (int64_t i = 0; i < tile.tokens * kPanel; i++) sums[0][i] *= sums[1][i];
-            const int64_t row = index / 2 * kPanel;
-            const int64_t rows = shape.rows[0] - row < kPanel ? shape.rows[0] - row : kPanel;
-            write(sums[0], tile.tokens, rows, outputs[0] + row, shape.rows[0]);
+    for_panels<kTile>(shape, layout, packed, tile.tokens, begin, end, outputs, [&](int64_t index, int64_t count, float* sums) {
+        for (int64_t i = 0; i < count; i++) {
+            compute(shape, layout, packed, index + i, tile, sums + i * tile.tokens * kPanel);
         }
-        return;
-    }
-    int64_t first = 0;  // panel of the projection
-    for (int64_t projection = 0; projection < kMostProjections && first < end; projection++) {
-        const int64_t size = shape.rows[projection];
-        const int64_t last = first + up(size, kPanel) / kPanel;
-        for (int64_t index = begin < first ? first : begin; index < last && index < end; index++) {
-            compute(shape, layout, packed, index, tile, sums[0]);
-            activate(shape.activation, sums[0], tile.tokens * kPanel);
-            const int64_t row = (index - first) * kPanel;
-            write(sums[0], tile.tokens, size - row < kPanel ? size - row : kPanel, outputs[projection] + row, size);
-        }
-        first = last;
-    }
+    });
 }
