@@ -31,7 +31,7 @@ LogitsProcessor: TypeAlias = "Callable[[Sequence[int], NDArray[np.float32]], NDA
 """``f(token_ids, logits) -> logits``: prompt and generated ids so far, one row ``(vocab,)`` float32."""
 
 Kernels: TypeAlias = Literal["auto", "off", "require"]
-"""``auto`` takes ovgen's own CPU kernels for compressed weights where they can be built, ``require`` nothing else."""
+"""``auto`` takes ovgen's own CPU kernels where they can be built and are faster, ``require`` nothing else."""
 
 _Config = TypeVar("_Config", "SamplingParams", "EngineConfig")
 
@@ -202,9 +202,7 @@ class EngineConfig:
     enable_prefix_caching: bool = _option(
         True, "keep what was computed of earlier requests for those that begin with the same tokens"
     )
-    kernels: Literal["auto", "off", "require"] = _option(
-        "auto", "ovgen's own CPU kernels for compressed weights: auto, off or require"
-    )
+    kernels: Literal["auto", "off", "require"] = _option("auto", "ovgen's own CPU kernels: auto, off or require")
     batch_slots: int = _option(1, "static form (NPU): requests in one step")
     prefill_chunk_size: int = _option(128, "static form (NPU): tokens of a prompt that are computed at once")
     compile_ahead: bool = _option(

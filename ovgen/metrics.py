@@ -21,7 +21,7 @@ class RequestMetrics:
         drafted_tokens: guesses that were computed along with what was known.
         accepted_tokens: those of them that turned out right.
         dropped_tokens: those that the sequence went on without when the context was full.
-        kernels: what computed compressed layers: ``plugin``, or ``native`` with the instruction set.
+        kernels: what computed linear layers: ``plugin``, or ``native`` with the instruction set.
     """
 
     arrival: float

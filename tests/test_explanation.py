@@ -24,9 +24,9 @@ def test_what_nobody_asked_for(folder: Path) -> None:
     assert lines["form"] == "paged: the default, but for NPUs"
     assert lines["device"].startswith("CPU (")
     assert lines["device"].endswith("): the only one asked for")
-    assert "no weights are compressed" in lines["kernels"]
     for name in ("precision", "threads", "KV precision"):
         assert "the plugin's choice" in lines[name]
+    assert "8 bits" not in lines["precision"]
     assert not {"adapters", "drafts", "not in use"} & set(lines)
 
 

@@ -37,6 +37,6 @@ def test_every_module_and_bundled_file_is_in_it(wheel: list[str]) -> None:
         for file in ("config.json", "model.safetensors", "tokenizer.json"):
             assert f"ovgen/_models/{model}/{file}" in wheel
     kernels = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("kernels/cpu/*.*")}
-    assert {"kernels/cpu/api.h", "kernels/cpu/kernel.inl", "kernels/cpu/extension.cpp"} <= kernels
+    assert {"kernels/cpu/api.h", "kernels/cpu/codes.inl", "kernels/cpu/extension.cpp"} <= kernels
     assert {f"ovgen/_{name}" for name in kernels} <= set(wheel)
     assert any(name.endswith("/licenses/LICENSE") for name in wheel)

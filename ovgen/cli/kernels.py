@@ -13,7 +13,7 @@ from ovgen.runtime.kernel_library import KernelLibrary
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
-HELP = "build, show or remove the native CPU kernels, which compute with compressed weights"
+HELP = "build, show or remove the native CPU kernels, which compute linear layers"
 EXAMPLE = """They are built by themselves when they are first needed: a C++ compiler is all that must be there.
 
 examples:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     elif report["problem"]:
         print(f"not built: {report['problem']}")
     else:
-        print("not built: `ovgen kernels build` does it, or loading a model with compressed weights on a CPU")
+        print("not built: `ovgen kernels build` does it, or loading a model on a CPU")
     return 0 if found is not None else 1
 
 

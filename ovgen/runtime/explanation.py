@@ -38,7 +38,7 @@ def explain(
         asked: the form that was asked for; ``auto``: none.
         devices: those that were asked for, in order.
         config: the device's properties, as they were given.
-        kernels: what computes compressed layers.
+        kernels: what computes linear layers.
     """
     told = _Told(compiled, config)
     place = "the only one asked for" if len(devices) == 1 else f"number {devices.index(device) + 1} of {len(devices)}"
@@ -51,7 +51,7 @@ def explain(
     }
     if form != "static":  # whose cache is ovgen's own, and described with it
         lines["KV precision"] = told.of("KV_CACHE_PRECISION")
-    if kernels.native:
+    if kernels.rounds:
         lines["precision"] += (
             "; inputs of compressed layers in 8 bits, unless kernels='off' or EXECUTION_MODE_HINT is ACCURACY"
         )

@@ -20,7 +20,6 @@ from openvino.utils.node_factory import NodeFactory
 
 from ovgen.graph.passes.native import Projection
 from ovgen.runtime.device import core
-from ovgen.weights import Compressed, Weight
 
 __all__ = ["KernelLibrary", "PackedMatrix", "Packer"]
 
@@ -29,7 +28,7 @@ _DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
 _FORMATS = ("int4", "int8", "f16", "bf16", "f32")
 _HUGE = 2 << 20  # bytes of a huge page
 _CHUNK = 32 << 20  # bytes of memory for packed matrices that is taken at once
-_READ = 8 << 20  # bytes of codes that have been packed, whose memory is given back at once
+_READ = 32 << 20  # bytes of codes that have been packed, whose memory is given back at once
 
 
 class _Shape(ctypes.Structure):
@@ -106,12 +105,13 @@ class KernelLibrary:
 
     def pack(self, shape: _Shape, number: int, projection: Projection, packed: NDArray[np.uint8]) -> None:
         """Put a projection into its place in zeroed memory."""
-        weight = projection.weight
+        weight = projection.compressed
         bias = None if projection.bias is None else np.ascontiguousarray(projection.bias, np.float32)
-        if isinstance(weight, Weight):
-            strides = map(ctypes.c_int64, weight.array.strides)
+        if weight is None:
+            floats = projection.stored
+            strides = map(ctypes.c_int64, floats.strides)
             self._library.ovgen_pack_floats(
-                ctypes.byref(shape), number, _pointer(weight.array), *strides, _pointer(bias), _pointer(packed)
+                ctypes.byref(shape), number, _pointer(floats), *strides, _pointer(bias), _pointer(packed)
             )
             return
         zeros = weight.zero_point
@@ -151,15 +151,15 @@ class Packer:
             projections: one to four. Missing biases are zeros if others have one.
             gated: of two, the first is activated and multiplied by the second.
         """
-        weights = [projection.weight for projection in projections]
-        rows = [weight.shape[0] for weight in weights]
-        columns = weights[0].shape[1]
+        first = projections[0]
+        rows = [projection.weight.shape[0] for projection in projections]
+        columns = first.weight.shape[1]
         attributes = {
-            "format": _format(weights[0]),
+            "format": first.format,
             "columns": columns,
-            "group": columns if isinstance(weights[0], Weight) else columns // weights[0].scale.shape[1],
+            "group": columns if first.compressed is None else columns // first.compressed.scale.shape[1],
             "rows": rows,
-            "zero_points": not all(map(_has_no_zeros, weights)),
+            "zero_points": not all(map(_has_no_zeros, projections)),
             "bias": any(projection.bias is not None for projection in projections),
             "gated": gated,
         }
@@ -173,8 +173,7 @@ class Packer:
         packed = self._take(self._library.packed_bytes(shape))
         for number, projection in enumerate(projections):
             self._library.pack(shape, number, projection, packed)
-            weight = projection.weight
-            self._read.append(weight.array if isinstance(weight, Weight) else weight.codes)
+            self._read.append(projection.stored)
         if sum(array.nbytes for array in self._read) >= _READ:
             self.release()
         return PackedMatrix(op.constant(packed, shared_memory=True), attributes)
@@ -214,13 +213,10 @@ class Packer:
         return taken
 
 
-def _format(weight: Compressed | Weight) -> str:
-    return weight.dtype.lower() if isinstance(weight, Weight) else f"int{weight.bits}"
-
-
-def _has_no_zeros(weight: Compressed | Weight) -> bool:
+def _has_no_zeros(projection: Projection) -> bool:
     """Whether the kernels need no zero points: for floats, and for signed codes without."""
-    return isinstance(weight, Weight) or (weight.zero_point is None and weight.dtype in ("i4", "i8"))
+    weight = projection.compressed
+    return weight is None or (weight.zero_point is None and weight.dtype in ("i4", "i8"))
 
 
 def _pointer(array: NDArray[Any] | None) -> ctypes.c_void_p | None:
@@ -237,10 +233,15 @@ def _release(array: NDArray[Any], mapped: Sequence[tuple[int, int]]) -> None:
 
 
 def _mapped_files() -> Iterator[tuple[int, int]]:
-    """Where files are mapped into memory that cannot be written: elsewhere there may be nothing but what is there."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+    """Where files are mapped into memory that nothing was written to: elsewhere there may be no other copy.
+
+    See ``proc_pid_smaps(5)``: the first line of a mapping is that of ``maps``, and what is written to is anonymous.
+    """
+    begin = end = 0
+    with open("/proc/self/smaps", encoding="utf-8", errors="replace") as file:
         for line in file:
-            place, permissions, _, _, inode, *_ = line.split(maxsplit=5)
-            if permissions.startswith("r--") and inode != "0":
-                begin, end = place.split("-")
-                yield int(begin, 16), int(end, 16)
+            name, *values = line.split(maxsplit=5)
+            if not name.endswith(":"):
+                begin, end = (int(part, 16) if values[3] != "0" else 0 for part in name.split("-"))
+            elif name == "Anonymous:" and values[0] == "0" and end:
+                yield begin, end

@@ -38,6 +38,7 @@ class KernelChoice:
         reason: why not native, or what was lowered.
         version: stands for the sources of native kernels, and so for how they pack weights.
         packed: bytes of weights that all graphs of the model share.
+        rounds: whether inputs of layers are rounded to 8 bits.
     """
 
     model: ov.Model = field(repr=False)
@@ -45,6 +46,7 @@ class KernelChoice:
     reason: str
     version: str = ""
     packed: int = 0
+    rounds: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -120,7 +122,7 @@ def choose_kernels(
                 _log.info("not for the native kernels: %s", line)
         if report:
             name = f"native ({library.instruction_set})"
-            return KernelChoice(lowered, name, str(report), library.version, report.nbytes)
+            return KernelChoice(lowered, name, str(report), library.version, report.nbytes, report.compressed > 0)
         reason = "no weights are stored in a way that the native kernels know"
     if kernels == "require":
         raise _required(reason)

@@ -43,7 +43,7 @@ class Runner(Protocol):
     form: str
     device: str
     kernels: str
-    """What computes compressed layers: ``plugin``, or ``native`` with the instruction set."""
+    """What computes linear layers: ``plugin``, or ``native`` with the instruction set."""
     slots: int | None
     """Most chunks in a step; None: any number."""
     depth: int

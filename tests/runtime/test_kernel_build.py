@@ -276,4 +276,4 @@ def test_a_killed_build_leaves_nothing_in_the_way(
 
 
 def test_the_sources_come_with_ovgen() -> None:
-    assert {"packed.h", "kernel.inl", "extension.cpp"} <= {path.name for path in kernel_sources().iterdir()}
+    assert {"packed.h", "codes.inl", "extension.cpp"} <= {path.name for path in kernel_sources().iterdir()}

@@ -23,6 +23,7 @@ from ovgen.runtime.paged import PagedRunner
 from ovgen.runtime.runner import Chunk
 from ovgen.runtime.windows import attention_windows
 from ovgen.weights import Compression
+from tests.conftest import F32
 from tests.tiny_models import make
 
 NO_COMPILER = sys.platform != "linux" or not any(map(shutil.which, ("g++", "clang++", "c++")))
@@ -79,10 +80,34 @@ def test_float32_activations_on_request(int8: Path, options: dict[str, Any], rea
             ovgen.LLM(int8, kernels="require", **options)
 
 
-def test_a_model_without_compressed_weights_stays_with_the_plugin(tiny_llama: Path) -> None:
-    assert ovgen.LLM(tiny_llama).kernels.name == "plugin"
-    with pytest.raises(ovgen.KernelError, match=r"no weights are compressed \(weights='int8'.*kernels='auto' takes"):
-        ovgen.LLM(tiny_llama, kernels="require")
+@needs_compiler
+@pytest.mark.parametrize("form", ["paged", "stateful", "static"])
+@pytest.mark.parametrize("weights", [None, "f16"])
+@pytest.mark.parametrize("variant", ["storyteller", "gpt2"])
+def test_floats_are_computed_natively_in_all_forms(variant: str, weights: Any, form: Any, tmp_path: Path) -> None:
+    folder = make(variant, tmp_path / variant) if variant == "gpt2" else ovgen.bundled_model(variant)
+    options: dict[str, Any] = {"weights": weights, "form": form, "device_config": F32}
+    expected = ovgen.LLM(folder, kernels="off", **options).session().forward(IDS)
+    llm = ovgen.LLM(folder, kernels="require", **options)
+    assert not llm.kernels.rounds
+    session = llm.session()
+    logits = np.concatenate([session.forward(IDS[:5]), *(session.forward([token]) for token in IDS[5:])])
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())
+
+
+@needs_compiler
+def test_floats_are_left_to_a_plugin_that_computes_in_less(tiny_llama: Path) -> None:
+    model = ovgen.LLM(tiny_llama, kernels="off").model
+
+    def choose(device_config: dict[str, Any]) -> module.KernelChoice:
+        return module.choose_kernels(model, "auto", "CPU", device_config)
+
+    assert choose({}).native
+    assert choose({"INFERENCE_PRECISION_HINT": "f32"}).native
+    assert choose({"INFERENCE_PRECISION_HINT": "bf16", "EXECUTION_MODE_HINT": "ACCURACY"}).native
+    choice = choose({"INFERENCE_PRECISION_HINT": ov.Type.bf16})
+    assert not choice.native
+    assert choice.reason == "weights are not compressed, and are multiplied in bf16"
 
 
 @needs_compiler
@@ -238,7 +263,7 @@ def test_fixed_shapes_are_compiled_in_the_background_and_compute_the_same(int8: 
 
 
 def test_one_graph_of_fixed_shapes_takes_a_copy_of_weights_that_are_not_packed() -> None:
-    llm = ovgen.LLM(ovgen.bundled_model())
+    llm = ovgen.LLM(ovgen.bundled_model(), kernels="off")
     assert llm.kernels.most_fixed == 1
     form = to_paged(llm.kernels.model, attention_windows(llm.kernels.model))
     expected = decoded(PagedRunner(form, "CPU", {}), 12)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import openvino as ov
@@ -31,6 +31,21 @@ class Projection:
 
     weight: Compressed | Weight
     bias: NDArray[np.float32] | None = None
+
+    @property
+    def compressed(self) -> Compressed | None:
+        """The matrix, if it has codes."""
+        return None if isinstance(self.weight, Weight) else self.weight
+
+    @property
+    def stored(self) -> NDArray[Any]:
+        """The codes; or else the numbers, ``(rows, columns)``, perhaps the transpose of what is row-major."""
+        return self.weight.array if isinstance(self.weight, Weight) else self.weight.codes
+
+    @property
+    def format(self) -> str:
+        """``int4`` or ``int8``, or ``f16``, ``bf16`` or ``f32``."""
+        return self.weight.dtype.lower() if isinstance(self.weight, Weight) else f"int{self.weight.bits}"
 
 
 class Packed(Protocol):
@@ -71,6 +86,7 @@ class NativeReport:
         operations: what they have become.
         gated: how many of these multiply one projection, activated, by another.
         embeddings: lookups that were lowered.
+        compressed: MatMuls among them whose weights have codes: activations are rounded for these.
         nbytes: of all packed matrices; one that serves several operations counts once.
         bytes_per_step: of the packed matrices of linear layers, all of which are read whenever the model runs.
         skipped: a line for each operation that goes on taking a compressed matrix as it was, with the reason.
@@ -80,6 +96,7 @@ class NativeReport:
     operations: int
     gated: int
     embeddings: int
+    compressed: int
     nbytes: int
     bytes_per_step: int
     skipped: list[str]
@@ -115,6 +132,7 @@ def to_native(model: ov.Model, ops: NativeOps[P], *, floats: bool = False) -> Na
     uses = matrix_uses(model, floats=floats)
     groups, lowering = _grouped(uses.linears), _Lowering(ops)
     linears, embeddings = {linear.node.get_name() for linear in uses.linears}, len(uses.lookups)
+    compressed = {linear.node.get_name() for linear in uses.linears if isinstance(linear.weight, Compressed)}
     operations, gated = len(groups), sum(group.product is not None for group in groups)
     uses.linears.clear()
     while groups:
@@ -127,6 +145,7 @@ def to_native(model: ov.Model, ops: NativeOps[P], *, floats: bool = False) -> Na
         operations=operations,
         gated=gated,
         embeddings=embeddings,
+        compressed=len(compressed),
         nbytes=lowering.nbytes,
         bytes_per_step=lowering.bytes_per_step,
         skipped=uses.others,
