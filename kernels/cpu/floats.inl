@@ -16,23 +16,38 @@ struct Float32 {
     static Set::Floats load(const uint8_t* at) { return Set::singles(reinterpret_cast<const float*>(at)); }
 };
 
-// Panels from `weights` on times tokens from `x` on, to `sums`, where a panel has those of `all` tokens.
+// Panels and tokens that are multiplied, and where the sums go: a panel has those of `all` tokens.
+struct Factors {
+    const uint8_t* weights;
+    int64_t panel_bytes;
+    const float* x;
+    int64_t stride;   // from token to token
+    int64_t columns;  // that are multiplied
+    float* sums;
+    int64_t all;
+    bool more;  // whether they are added to the sums
+};
+
 template <class Number, int Panels, int Tokens>
-inline void product(const Layout& layout, int64_t columns, const uint8_t* weights, const float* x, int64_t all, float* sums) {
+void product(const Factors& given) {
+    const Factors f = given;  // a copy whose address nobody has
     Set::Floats y[Panels][Tokens];
     for (int i = 0; i < Panels; i++) {
-        for (int m = 0; m < Tokens; m++) y[i][m] = Set::floats(0.0f);
-    }
-    for (int64_t column = 0; column < columns; column++, weights += kPanel * Number::kBytes) {
-        Set::Floats w[Panels];
-        for (int i = 0; i < Panels; i++) w[i] = Number::load(weights + i * layout.panel_bytes);
         for (int m = 0; m < Tokens; m++) {
-            const Set::Floats a = Set::floats(x[m * columns + column]);
+            y[i][m] = f.more ? Set::singles(f.sums + (i * f.all + m) * kPanel) : Set::floats(0.0f);
+        }
+    }
+    const uint8_t* weights = f.weights;
+    for (int64_t column = 0; column < f.columns; column++, weights += kPanel * Number::kBytes) {
+        Set::Floats w[Panels];
+        for (int i = 0; i < Panels; i++) w[i] = Number::load(weights + i * f.panel_bytes);
+        for (int m = 0; m < Tokens; m++) {
+            const Set::Floats a = Set::floats(f.x[m * f.stride + column]);
             for (int i = 0; i < Panels; i++) y[i][m] = Set::add_product(y[i][m], w[i], a);
         }
     }
     for (int i = 0; i < Panels; i++) {
-        for (int m = 0; m < Tokens; m++) Set::store(sums + (i * all + m) * kPanel, y[i][m]);
+        for (int m = 0; m < Tokens; m++) Set::store(f.sums + (i * f.all + m) * kPanel, y[i][m]);
     }
 }
 
@@ -41,35 +56,71 @@ constexpr int64_t kMostTokens = 6;
 // Sixteen registers hold twelve sums, what is multiplied, and a token's number.
 constexpr int panels_with(int64_t tokens) { return tokens <= 2 ? 4 : 2; }
 
-template <class Number>
-using Product = void (*)(const Layout&, int64_t, const uint8_t*, const float*, int64_t, float*);
+template <class Number, int Tokens>
+void products(const Factors& factors, int64_t panels) {
+    (panels == 1 ? product<Number, 1, Tokens> : product<Number, panels_with(Tokens), Tokens>)(factors);
+}
 
+// One panel, or `panels_with(tokens)`, times at most `kMostTokens` tokens.
 template <class Number>
-inline Product<Number> product_for(int64_t panels, int64_t tokens) {
+void multiply_part(const Factors& factors, int64_t panels, int64_t tokens) {
     switch (tokens) {
-        case 1: return panels == 1 ? product<Number, 1, 1> : product<Number, panels_with(1), 1>;
-        case 2: return panels == 1 ? product<Number, 1, 2> : product<Number, panels_with(2), 2>;
-        case 3: return panels == 1 ? product<Number, 1, 3> : product<Number, panels_with(3), 3>;
-        case 4: return panels == 1 ? product<Number, 1, 4> : product<Number, panels_with(4), 4>;
-        case 5: return panels == 1 ? product<Number, 1, 5> : product<Number, panels_with(5), 5>;
-        default: return panels == 1 ? product<Number, 1, 6> : product<Number, panels_with(6), 6>;
+        case 1: return products<Number, 1>(factors, panels);
+        case 2: return products<Number, 2>(factors, panels);
+        case 3: return products<Number, 3>(factors, panels);
+        case 4: return products<Number, 4>(factors, panels);
+        case 5: return products<Number, 5>(factors, panels);
+        default: return products<Number, 6>(factors, panels);
+    }
+}
+
+// The same for any tokens: parts of about as many each.
+template <class Number>
+void multiply_parts(Factors factors, int64_t panels, int64_t tokens) {
+    const Factors whole = factors;
+    const int64_t parts = (tokens + kMostTokens - 1) / kMostTokens;
+    for (int64_t part = 0; part < parts; part++) {
+        const int64_t first = tokens * part / parts;
+        factors.x = whole.x + first * whole.stride;
+        factors.sums = whole.sums + first * kPanel;
+        multiply_part<Number>(factors, panels, tokens * (part + 1) / parts - first);
+    }
+}
+
+constexpr int64_t kWidened = 256;  // columns: of two panels, 16 KB, which stay in the nearest cache
+
+// The same of weights that are made float32 once for all tokens.
+template <class Number>
+void multiply_widened(Factors factors, int64_t panels, int64_t tokens) {
+    alignas(64) float wide[panels_with(kMostTokens) * kWidened * kPanel];
+    const Factors whole = factors;
+    factors.weights = reinterpret_cast<const uint8_t*>(wide);
+    factors.panel_bytes = kWidened * kPanel * 4;
+    for (int64_t first = 0; first < whole.columns; first += kWidened) {
+        factors.columns = whole.columns - first < kWidened ? whole.columns - first : kWidened;
+        for (int64_t i = 0; i < panels; i++) {
+            const uint8_t* from = whole.weights + i * whole.panel_bytes + first * kPanel * Number::kBytes;
+            float* to = wide + i * kWidened * kPanel;
+            for (int64_t column = 0; column < factors.columns; column++) {
+                Set::store(to + column * kPanel, Number::load(from + column * kPanel * Number::kBytes));
+            }
+        }
+        factors.x = whole.x + first;
+        factors.more = first > 0;
+        multiply_parts<Float32>(factors, panels, tokens);
     }
 }
 
 template <class Number>
 void multiply_numbers(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x, int64_t tokens,
                       int64_t begin, int64_t end, float* const* outputs) {
+    const auto multiply = Number::kBytes == 4 || tokens <= kMostTokens ? multiply_parts<Number> : multiply_widened<Number>;
     for_panels<kFloatTile>(shape, layout, packed, tokens, begin, end, outputs, [&](int64_t index, int64_t count, float* sums) {
-        const int64_t parts = (tokens + kMostTokens - 1) / kMostTokens;  // of about as many tokens each
         for (int64_t done = 0, panels; done < count; done += panels) {
-            panels = panels_with((tokens + parts - 1) / parts);
-            if (panels > count - done) panels = 1;
+            panels = panels_with(tokens) <= count - done ? panels_with(tokens) : 1;
             const uint8_t* weights = packed + (index + done) * layout.panel_bytes;
-            for (int64_t part = 0; part < parts; part++) {
-                const int64_t first = tokens * part / parts, some = tokens * (part + 1) / parts - first;
-                const auto compute = product_for<Number>(panels, some);
-                compute(layout, shape.columns, weights, x + first * shape.columns, tokens, sums + (done * tokens + first) * kPanel);
-            }
+            float* to = sums + done * tokens * kPanel;
+            multiply({weights, layout.panel_bytes, x, shape.columns, shape.columns, to, tokens, false}, panels, tokens);
         }
     });
 }
