@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,30 @@ def test_a_saved_model_computes_the_same(native: Packer, tmp_path: Path) -> None
     ov.serialize(model, tmp_path / "model.xml")
     assert_same = np.testing.assert_array_equal
     assert_same(results(core().read_model(tmp_path / "model.xml"), x), results(model, x))
+
+
+def resident(array: NDArray[Any]) -> int:
+    """Kilobytes in memory of the mapping that an array lies in."""
+    found = False
+    for line in Path("/proc/self/smaps").read_text(errors="replace").splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            begin, end = (int(part, 16) for part in name.split("-"))
+            found = begin <= array.ctypes.data < end
+        elif found and name == "Rss:":
+            return int(values[0])
+    raise AssertionError("it is not mapped")
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["read", "written"])
+def test_mapped_files_are_given_back_unless_they_were_written_to(native: Packer, tmp_path: Path, written: bool) -> None:
+    numbers = np.random.default_rng(0).normal(size=(1024, 1024)).astype(np.float32)
+    numbers.tofile(tmp_path / "weights")
+    with (tmp_path / "weights").open("rb") as file:
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.float32).reshape(1024, 1024)
+    if written:
+        numbers[0, 0] = mapped[0, 0] = 5
+    native.pack([Projection(Weight(mapped, "F32"))])
+    native.release()
+    assert resident(mapped) == (4096 if written else 0)
+    np.testing.assert_array_equal(mapped, numbers)
