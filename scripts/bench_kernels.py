@@ -89,7 +89,9 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["gpt2", "llama"], choices=("gpt2", "llama"))
-    parser.add_argument("--precisions", nargs="+", default=["int8", "int4"], choices=("int8", "int4", "mixed"))
+    parser.add_argument(
+        "--precisions", nargs="+", default=["int8", "int4"], choices=("f32", "f16", "int8", "int4", "mixed")
+    )
     parser.add_argument("--engines", nargs="+", default=COMPARED, choices=COMPARED)
     parser.add_argument("--peers-python", default=sys.executable, help="that has openvino_genai and llama_cpp")
     parser.add_argument("--rounds", type=int, default=9, help="that count (default: %(default)s)")

@@ -49,6 +49,7 @@ _VARIANTS = {"gpt2": "gpt2", "distilgpt2": "gpt2", "gpt-neo": "gpt-neo", "llama"
 
 PRECISIONS: dict[str, Compression | None] = {
     "f32": None,
+    "f16": Compression(weights="f16"),
     "int8": Compression(weights="int8"),
     "int4": Compression(weights="int4", embeddings="int4"),
     "mixed": Compression(weights="int4"),  # embeddings and head in INT8
