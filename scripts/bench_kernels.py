@@ -59,6 +59,7 @@ GAINS = {  # at least, against another engine
     ("llama", "int4", "decode", "llamacpp"): 1.3,
 }
 GAINS_EVERYWHERE = {("batch", "plugin"): 2.0, ("prefill", "plugin"): 1.5}
+FLOATS = ("f32", "f16")  # nothing is wanted of these
 SHARES = {"int8": 60.0, "int4": 50.0}
 FOUR_TO_ONE = 1.5
 BATCH_PROMPT = 16  # tokens; they are not what is measured
@@ -89,9 +90,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["gpt2", "llama"], choices=("gpt2", "llama"))
-    parser.add_argument(
-        "--precisions", nargs="+", default=["int8", "int4"], choices=("f32", "f16", "int8", "int4", "mixed")
-    )
+    parser.add_argument("--precisions", nargs="+", default=["int8", "int4"], choices=(*FLOATS, "int8", "int4", "mixed"))
     parser.add_argument("--engines", nargs="+", default=COMPARED, choices=COMPARED)
     parser.add_argument("--peers-python", default=sys.executable, help="that has openvino_genai and llama_cpp")
     parser.add_argument("--rounds", type=int, default=9, help="that count (default: %(default)s)")
@@ -261,6 +260,7 @@ def comparison(result: dict[str, Any], measure: str, engine: str) -> str:
     figures: Figures = result["figures"]
     if engine == NATIVE or measure in ABSOLUTE:
         goal = {"share": SHARES.get(result["precision"]), "four/one": FOUR_TO_ONE}.get(measure)
+        goal = None if result["precision"] in FLOATS else goal
         if engine != NATIVE or goal is None:
             return ""
         return f"{'':30}{verdict(result, figures[engine][measure], goal, least=measure == 'share')}"
@@ -272,6 +272,7 @@ def comparison(result: dict[str, Any], measure: str, engine: str) -> str:
         gains = [1 / gain for gain in gains]
     everywhere = GAINS_EVERYWHERE.get((measure, engine))
     goal = GAINS.get((result["model"], result["precision"], measure, engine), everywhere)
+    goal = None if result["precision"] in FLOATS else goal
     return f"{spread(gains):30}" + ("" if goal is None else verdict(result, gains, goal, least=True))
 
 
