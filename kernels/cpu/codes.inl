@@ -107,9 +107,10 @@ inline Panel panel_for(const OvgenShape& shape) {
 void multiply(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const Tile& tile, int64_t begin,
               int64_t end, float* const* outputs) {
     const Panel compute = panel_for(shape);
-    for_panels<kTile>(shape, layout, packed, tile.tokens, begin, end, outputs, [&](int64_t index, int64_t count, float* sums) {
+    const auto some = [&](int64_t index, int64_t count, float* sums) {
         for (int64_t i = 0; i < count; i++) {
             compute(shape, layout, packed, index + i, tile, sums + i * tile.tokens * kPanel);
         }
-    });
+    };
+    for_panels<kTile>(shape, layout, packed, tile.tokens, begin, end, outputs, some);
 }

@@ -14,7 +14,7 @@
 namespace ovgen {
 namespace {
 
-constexpr const char* kFormats[] = {"int4", "int8", "f16", "bf16", "f32"};                           // in the order of Format
+constexpr const char* kFormats[] = {"int4", "int8", "f16", "bf16", "f32"};  // in the order of Format
 constexpr const char* kActivations[] = {"none", "relu", "gelu_tanh", "gelu_erf", "silu"};  // in the order of Activation
 
 template <size_t Count>
@@ -51,8 +51,8 @@ protected:
         shape_.activation = index_of(kActivations, activation_);
         OPENVINO_ASSERT(shape_.format >= 0, "ovgen: no format ", format_);
         OPENVINO_ASSERT(shape_.activation >= 0, "ovgen: no activation ", activation_);
-        OPENVINO_ASSERT(columns_ > 0 && group_ > 0 && columns_ % group_ == 0 && (has_codes(shape_) || group_ == columns_) &&
-                            count >= 1 && count <= kMostProjections,
+        OPENVINO_ASSERT(columns_ > 0 && group_ > 0 && columns_ % group_ == 0 &&
+                            (has_codes(shape_) || group_ == columns_) && count >= 1 && count <= kMostProjections,
                         "ovgen: attributes of a packed matrix that cannot be");
         for (int64_t rows : rows_) OPENVINO_ASSERT(rows > 0, "ovgen: a projection without rows");
         OPENVINO_ASSERT(!gated_ || (count == 2 && rows_[0] == rows_[1]), "ovgen: a gate takes two projections of a size");

@@ -1,4 +1,4 @@
-// The kernels for weights that are floats, for whichever instruction set the including source has defined as `Set`.
+// The kernels for weights that are floats.
 //
 // Every result is one chain of additions, in the order of the columns, so that it is the same in whatever company a
 // token comes. Several panels and tokens at a time are what keeps the units busy that add.
@@ -112,21 +112,23 @@ void multiply_widened(Factors factors, int64_t panels, int64_t tokens) {
 }
 
 template <class Number>
-void multiply_numbers(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x, int64_t tokens,
-                      int64_t begin, int64_t end, float* const* outputs) {
-    const auto multiply = Number::kBytes == 4 || tokens <= kMostTokens ? multiply_parts<Number> : multiply_widened<Number>;
-    for_panels<kFloatTile>(shape, layout, packed, tokens, begin, end, outputs, [&](int64_t index, int64_t count, float* sums) {
+void multiply_numbers(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x,
+                      int64_t tokens, int64_t begin, int64_t end, float* const* outputs) {
+    const bool as_they_are = Number::kBytes == 4 || tokens <= kMostTokens;
+    const auto multiply = as_they_are ? multiply_parts<Number> : multiply_widened<Number>;
+    const auto some = [&](int64_t index, int64_t count, float* sums) {
         for (int64_t done = 0, panels; done < count; done += panels) {
             panels = panels_with(tokens) <= count - done ? panels_with(tokens) : 1;
             const uint8_t* weights = packed + (index + done) * layout.panel_bytes;
             float* to = sums + done * tokens * kPanel;
             multiply({weights, layout.panel_bytes, x, shape.columns, shape.columns, to, tokens, false}, panels, tokens);
         }
-    });
+    };
+    for_panels<kFloatTile>(shape, layout, packed, tokens, begin, end, outputs, some);
 }
 
-void multiply_floats(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x, int64_t tokens,
-                     int64_t begin, int64_t end, float* const* outputs) {
+void multiply_floats(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x,
+                     int64_t tokens, int64_t begin, int64_t end, float* const* outputs) {
     const auto multiply = shape.format == kFloat16    ? multiply_numbers<Float16>
                           : shape.format == kBfloat16 ? multiply_numbers<Bfloat16>
                                                       : multiply_numbers<Float32>;

@@ -96,7 +96,8 @@ void linear(const Kernels& kernels, const OvgenShape& shape, const uint8_t* pack
     if (threads == 0) threads = tbb::this_task_arena::max_concurrency();
     if (!has_codes(shape)) {
         return in_tiles(shape, layout, tokens, kFloatTile, threads, outputs, [&](int64_t token, auto... part) {
-            kernels.multiply_floats(shape, layout, packed, x + token * shape.columns, std::min(kFloatTile, tokens - token), part...);
+            const float* first = x + token * shape.columns;
+            kernels.multiply_floats(shape, layout, packed, first, std::min(kFloatTile, tokens - token), part...);
         });
     }
 

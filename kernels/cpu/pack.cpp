@@ -94,7 +94,8 @@ void pack_bias(const OvgenShape& shape, const Layout& layout, int64_t projection
 }
 
 // One row of a panel of codes.
-void unpack_codes(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t panel, int64_t row, float* out) {
+void unpack_codes(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t panel, int64_t row,
+                  float* out) {
     const auto* scales = reinterpret_cast<const uint16_t*>(packed + layout.scales);
     const auto* zeros = reinterpret_cast<const uint16_t*>(packed + layout.zeros);
     const uint8_t* codes = packed + panel * layout.panel_bytes;
@@ -107,7 +108,8 @@ void unpack_codes(const OvgenShape& shape, const Layout& layout, const uint8_t* 
         float* y = out + group * shape.group;
         const uint8_t* first = codes + group * layout.blocks_per_group * layout.block_bytes;
         for (int64_t column = 0; column < shape.group; column++) {
-            const uint8_t byte = first[column / kBlock * layout.block_bytes + byte_of(shape.format, row, column % kBlock)];
+            const uint8_t* block = first + column / kBlock * layout.block_bytes;
+            const uint8_t byte = block[byte_of(shape.format, row, column % kBlock)];
             const int value = !unsigned_codes           ? static_cast<int8_t>(byte)
                               : column % kBlock % 8 < 4 ? byte & 15
                                                         : byte >> 4;
@@ -117,7 +119,8 @@ void unpack_codes(const OvgenShape& shape, const Layout& layout, const uint8_t* 
 }
 
 // The same of floats.
-void unpack_floats(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t panel, int64_t row, float* out) {
+void unpack_floats(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t panel, int64_t row,
+                   float* out) {
     const uint8_t* numbers = packed + panel * layout.panel_bytes;
     for (int64_t column = 0; column < shape.columns; column++) {
         const int64_t at = column * kPanel + row;

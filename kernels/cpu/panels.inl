@@ -23,15 +23,15 @@ inline void write(const float* results, int64_t tokens, int64_t rows, float* out
     }
 }
 
-// Call compute(index, count, sums) for panels [begin, end), at most `kTogether` at a time; it gives sums (count, tokens, 8).
+// Call compute(index, count, sums) for panels [begin, end), at most `kTogether` at a time, for sums (count, tokens, 8).
 template <int64_t MostTokens, class Compute>
 inline void for_panels(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, int64_t tokens,
                        int64_t begin, int64_t end, float* const* outputs, const Compute& compute) {
     alignas(64) float sums[kTogether * MostTokens * kPanel];
     const float* biases = reinterpret_cast<const float*>(packed + layout.biases);
-    const int64_t size = tokens * kPanel;           // of a panel's sums
-    const int64_t together = shape.gated ? 2 : 1;   // panels that make one result
-    int64_t projection = 0, first = 0;              // panel of the projection
+    const int64_t size = tokens * kPanel;          // of a panel's sums
+    const int64_t together = shape.gated ? 2 : 1;  // panels that make one result
+    int64_t projection = 0, first = 0;             // panel of the projection
     for (int64_t index = begin; index < end; index += kTogether) {
         const int64_t count = end - index < kTogether ? end - index : kTogether;
         compute(index, count, sums);

@@ -33,12 +33,6 @@ struct Set {
     static Floats halves(const uint16_t* at) {
         return each([&](int row) { return half_to_float(at[row]); });
     }
-    static Floats brain_halves(const uint16_t* at) {
-        return each([&](int row) { return brain_half_to_float(at[row]); });
-    }
-    static Floats singles(const float* at) {
-        return each([&](int row) { return at[row]; });
-    }
     static Floats sum(const Floats& a, const Floats& b) {
         return each([&](int row) { return a.lane[row] + b.lane[row]; });
     }
@@ -118,7 +112,34 @@ struct Set::Weights<8> {
 #include "activations.inl"
 #include "panels.inl"
 #include "codes.inl"
-#include "floats.inl"
+
+// Plainly, what floats.inl does.
+inline Set::Floats numbers(int32_t format, const uint8_t* panel, int64_t column) {
+    const auto* halves = reinterpret_cast<const uint16_t*>(panel) + column * kPanel;
+    const auto* singles = reinterpret_cast<const float*>(panel) + column * kPanel;
+    return Set::each([&](int row) {
+        if (format == kFloat32) return singles[row];
+        return format == kFloat16 ? half_to_float(halves[row]) : brain_half_to_float(halves[row]);
+    });
+}
+
+void multiply_floats(const OvgenShape& shape, const Layout& layout, const uint8_t* packed, const float* x,
+                     int64_t tokens, int64_t begin, int64_t end, float* const* outputs) {
+    const auto some = [&](int64_t index, int64_t count, float* sums) {
+        for (int64_t i = 0; i < count; i++) {
+            const uint8_t* panel = packed + (index + i) * layout.panel_bytes;
+            for (int64_t m = 0; m < tokens; m++, sums += kPanel) {
+                Set::Floats y = Set::floats(0.0f);
+                for (int64_t column = 0; column < shape.columns; column++) {
+                    const Set::Floats a = Set::floats(x[m * shape.columns + column]);
+                    y = Set::add_product(y, numbers(shape.format, panel, column), a);
+                }
+                Set::store(sums, y);
+            }
+        }
+    };
+    for_panels<kFloatTile>(shape, layout, packed, tokens, begin, end, outputs, some);
+}
 
 constexpr Kernels kKernels{quantise, multiply, multiply_floats};
 

@@ -34,7 +34,6 @@ MULTIPLYING = frozenset({"MatMul", "PackedLinear"})
 # What may stand between a constant and those who compute with it.
 _DECOMPRESSION = {"Convert", "Multiply", "Reshape", "Subtract"}
 _BLOCK = 32  # columns that the kernels take at once
-_ALONG_OUTPUTS = "the groups of its matrix lie along the outputs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +112,7 @@ def matrix_uses(model: ov.Model, *, floats: bool) -> MatrixUses:
             stored = stored_matrix(port.get_source_output())
             if stored is None or not isinstance(stored[1], Compressed):
                 uses.others.append(f"{node.get_friendly_name()}: the pattern of its compressed matrix is not known")
-            elif (reason := _obstacle(port) or _misfit(stored[1])) is not None:
+            elif (reason := _obstacle(port) or _misfit(node, stored[1])) is not None:
                 uses.others.append(f"{node.get_friendly_name()}: {reason}")
             elif node.get_type_name() == "MatMul":
                 uses.linears += _linears(node, stored[1], constants)
@@ -171,14 +170,14 @@ def _floats(port: ov.Input) -> Lookup | tuple[ov.Node, Weight, str] | None:
     if node.get_type_name() not in ("Gather", "MatMul") or constant.get_type_name() != "Constant":
         return None
     stored, name = stored_matrix(source), constant.get_name()
-    if stored is None or not isinstance(stored[1], Weight) or _obstacle(port) not in (None, _ALONG_OUTPUTS):
+    if stored is None or not isinstance(stored[1], Weight) or _obstacle(port) is not None:
         return None
     weight = stored[1]
     if node.get_type_name() == "Gather":
         return Lookup(node, weight, name)
-    if _obstacle(port) is None:
-        return node, weight, name
-    return node, replace(weight, array=weight.array.T), f"{name} transposed"
+    if _is_transposed(node):
+        return node, replace(weight, array=weight.array.T), f"{name} transposed"
+    return node, weight, name
 
 
 def _below_converts(node: ov.Node) -> ov.Node:
@@ -192,8 +191,10 @@ def _is_codes(constant: ov.Node) -> bool:
     return len(constant.get_output_shape(0)) >= 2 and kind.bitwidth <= 8 and kind != ov.Type.boolean
 
 
-def _misfit(matrix: Compressed) -> str | None:
-    """Why the packed format is not for a matrix; None if it is."""
+def _misfit(node: ov.Node, matrix: Compressed) -> str | None:
+    """Why the packed format is not for a compressed matrix; None if it is."""
+    if _is_transposed(node):
+        return "the groups of its matrix lie along the outputs"
     group = matrix.shape[1] // matrix.scale.shape[1]
     if -(-group // _BLOCK) * _BLOCK > 1.5 * group:
         return f"its groups of {group} would be filled up to multiples of {_BLOCK}"
@@ -219,9 +220,12 @@ def _obstacle(port: ov.Input) -> str | None:
         return f"{kind} is neither MatMul nor Gather"
     if port.get_index() == 0:
         return "the matrix is its first operand"
-    if attributes["transpose_a"]:
-        return "it transposes what it multiplies with the matrix"
-    return None if attributes["transpose_b"] else _ALONG_OUTPUTS
+    return "it transposes what it multiplies with the matrix" if attributes["transpose_a"] else None
+
+
+def _is_transposed(node: ov.Node) -> bool:
+    """Whether the second operand of a MatMul has a row for each input, not for each output."""
+    return node.get_type_name() == "MatMul" and not node.get_attributes()["transpose_b"]
 
 
 def _linears(node: ov.Node, weight: Compressed | Weight, constant: str) -> Iterator[Linear]:

@@ -182,7 +182,7 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _build(sources: Path, compiler: Sequence[str], folder: Path) -> KernelBuild:
     """Build in a folder of its own, which gets its name when all is there. The caller holds the lock."""
-    _log.warning("building the native CPU kernels with %s, once; it takes some twenty seconds", compiler[0])
+    _log.warning("building the native CPU kernels with %s, once; it takes some ten seconds", compiler[0])
     begin = time.perf_counter()
     for unfinished in folder.parent.glob("*.tmp"):  # of processes that were killed
         shutil.rmtree(unfinished, ignore_errors=True)

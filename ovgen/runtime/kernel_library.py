@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,13 +236,16 @@ def _release(array: NDArray[Any], mapped: Sequence[tuple[int, int]]) -> None:
 def _mapped_files() -> Iterator[tuple[int, int]]:
     """Where files are mapped into memory that nothing was written to: elsewhere there may be no other copy.
 
-    See ``proc_pid_smaps(5)``: the first line of a mapping is that of ``maps``, and what is written to is anonymous.
+    Of a private mapping, what was written to is anonymous, or swapped out; see ``proc_pid_smaps(5)``. There are none
+    where the system does not tell.
     """
     begin = end = 0
-    with open("/proc/self/smaps", encoding="utf-8", errors="replace") as file:
+    with suppress(FileNotFoundError), open("/proc/self/smaps", encoding="utf-8", errors="replace") as file:
         for line in file:
             name, *values = line.split(maxsplit=5)
-            if not name.endswith(":"):
+            if not name.endswith(":"):  # the place, permissions, offset, device, inode
                 begin, end = (int(part, 16) if values[3] != "0" else 0 for part in name.split("-"))
-            elif name == "Anonymous:" and values[0] == "0" and end:
+            elif name in ("Anonymous:", "Swap:") and values[0] != "0":
+                begin = end = 0
+            elif name == "VmFlags:" and end:  # the last line
                 yield begin, end

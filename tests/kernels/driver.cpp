@@ -44,14 +44,15 @@ std::vector<float> random_floats(int64_t count) {
 
 OvgenShape random_shape() {
     OvgenShape shape{};
-    shape.bits = pick({4, 8});
+    shape.format = pick({ovgen::kInt4, ovgen::kInt8, ovgen::kFloat16, ovgen::kBfloat16, ovgen::kFloat32});
     shape.group = pick({1, 8, 20, 31, 32, 33, 37, 64, 100, 128, 129, 160, 256, 300});
     shape.columns = shape.group * pick(1, 4);
-    if (shape.bits == 4 && shape.columns % 2) shape.columns *= 2;
+    if (shape.format == ovgen::kInt4 && shape.columns % 2) shape.columns *= 2;
+    if (!ovgen::has_codes(shape)) shape.group = shape.columns;
     shape.gated = pick(0, 3) == 0;
     const int64_t projections = shape.gated ? 2 : pick(1, ovgen::kMostProjections);
     for (int64_t i = 0; i < projections; i++) shape.rows[i] = shape.gated && i ? shape.rows[0] : pick(1, 100);
-    shape.zero_points = static_cast<int32_t>(pick(0, 1));
+    shape.zero_points = ovgen::has_codes(shape) && pick(0, 1);
     shape.bias = static_cast<int32_t>(pick(0, 1));
     shape.activation = static_cast<int32_t>(pick(ovgen::kNone, ovgen::kSilu));
     return shape;
@@ -62,13 +63,27 @@ struct Free {
 };
 using Packed = std::unique_ptr<uint8_t[], Free>;
 
+void pack_floats(const OvgenShape& shape, int32_t i, const Packed& packed) {
+    const int64_t size = ovgen::bits_of(shape.format) / 8;
+    const auto numbers = random_bits<uint8_t>(shape.rows[i] * shape.columns * size);
+    const auto bias = random_floats(shape.rows[i]);
+    const bool by_rows = pick(0, 1);
+    ovgen_pack_floats(&shape, i, numbers.data(), by_rows ? shape.columns * size : size,
+                      by_rows ? size : shape.rows[i] * size, shape.bias ? bias.data() : nullptr, packed.get());
+    covered[std::string("floats by ") + (by_rows ? "rows" : "columns")]++;
+}
+
 Packed pack(const OvgenShape& shape) {
     const int64_t size = ovgen_packed_bytes(&shape);
     Packed packed(new (std::align_val_t(64)) uint8_t[size]());
     for (int32_t i = 0; i < ovgen::kMostProjections && shape.rows[i]; i++) {
+        if (!ovgen::has_codes(shape)) {
+            pack_floats(shape, i, packed);
+            continue;
+        }
         const int64_t numbers = shape.rows[i] * (shape.columns / shape.group);
-        const int32_t dtype = static_cast<int32_t>(shape.bits == 4 ? pick(2, 3) : pick(0, 1));
-        const auto codes = random_bits<uint8_t>(shape.rows[i] * shape.columns * shape.bits / 8);
+        const int32_t dtype = static_cast<int32_t>(shape.format == ovgen::kInt4 ? pick(2, 3) : pick(0, 1));
+        const auto codes = random_bits<uint8_t>(shape.rows[i] * shape.columns * ovgen::bits_of(shape.format) / 8);
         auto scale = random_bits<uint16_t>(numbers), zero_f16 = random_bits<uint16_t>(numbers);
         for (uint16_t& half : scale) half &= 0xbfff;  // below 2
         for (uint16_t& half : zero_f16) half &= 0xdbff;  // below 256
@@ -120,7 +135,8 @@ int main(int, char** arguments) {
         multiply(shape, packed);
         look_up(shape, packed);
         covered["activation " + std::to_string(shape.activation) + (shape.gated ? ", gated" : "")]++;
-        covered["group " + std::to_string(shape.group)]++;
+        covered["format " + std::to_string(shape.format)]++;
+        if (ovgen::has_codes(shape)) covered["group " + std::to_string(shape.group)]++;
     }
     std::printf("%d cases\n", cases);
     for (const auto& [what, times] : covered) std::printf("%6d  %s\n", times, what.c_str());
