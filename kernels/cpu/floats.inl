@@ -3,17 +3,20 @@
 // Every result is one chain of additions, in the order of the columns, so that it is the same in whatever company a
 // token comes. Several panels and tokens at a time are what keeps the units busy that add.
 
+// How many columns of a number's type lie together (`kColumns`), and one of these, of which `at` is the first byte.
 struct Float16 {
-    static constexpr int64_t kBytes = 2;
-    static Set::Floats load(const uint8_t* at) { return Set::halves(reinterpret_cast<const uint16_t*>(at)); }
+    static constexpr int64_t kBytes = 2, kColumns = 1;
+    static Set::Floats load(const uint8_t* at, int) { return Set::halves(reinterpret_cast<const uint16_t*>(at)); }
 };
 struct Bfloat16 {
-    static constexpr int64_t kBytes = 2;
-    static Set::Floats load(const uint8_t* at) { return Set::brain_halves(reinterpret_cast<const uint16_t*>(at)); }
+    static constexpr int64_t kBytes = 2, kColumns = 2;
+    static Set::Floats load(const uint8_t* at, int column) {
+        return column == 0 ? Set::lower_brain_halves(at) : Set::upper_brain_halves(at);
+    }
 };
 struct Float32 {
-    static constexpr int64_t kBytes = 4;
-    static Set::Floats load(const uint8_t* at) { return Set::singles(reinterpret_cast<const float*>(at)); }
+    static constexpr int64_t kBytes = 4, kColumns = 1;
+    static Set::Floats load(const uint8_t* at, int) { return Set::singles(reinterpret_cast<const float*>(at)); }
 };
 
 // Panels and tokens that are multiplied, and where the sums go: a panel has those of `all` tokens.
@@ -38,14 +41,20 @@ void product(const Factors& given) {
         }
     }
     const uint8_t* weights = f.weights;
-    for (int64_t column = 0; column < f.columns; column++, weights += kPanel * Number::kBytes) {
+    const auto add = [&](int64_t first, int column) __attribute__((always_inline)) {
         Set::Floats w[Panels];
-        for (int i = 0; i < Panels; i++) w[i] = Number::load(weights + i * f.panel_bytes);
+        for (int i = 0; i < Panels; i++) w[i] = Number::load(weights + i * f.panel_bytes, column);
         for (int m = 0; m < Tokens; m++) {
-            const Set::Floats a = Set::floats(f.x[m * f.stride + column]);
+            const Set::Floats a = Set::floats(f.x[m * f.stride + first + column]);
             for (int i = 0; i < Panels; i++) y[i][m] = Set::add_product(y[i][m], w[i], a);
         }
+    };
+    int64_t first = 0;
+    for (; first + Number::kColumns <= f.columns; first += Number::kColumns) {
+        for (int column = 0; column < Number::kColumns; column++) add(first, column);
+        weights += kPanel * Number::kBytes * Number::kColumns;
     }
+    if (first < f.columns) add(first, 0);
     for (int i = 0; i < Panels; i++) {
         for (int m = 0; m < Tokens; m++) Set::store(f.sums + (i * f.all + m) * kPanel, y[i][m]);
     }
@@ -101,8 +110,10 @@ void multiply_widened(Factors factors, int64_t panels, int64_t tokens) {
         for (int64_t i = 0; i < panels; i++) {
             const uint8_t* from = whole.weights + i * whole.panel_bytes + first * kPanel * Number::kBytes;
             float* to = wide + i * kWidened * kPanel;
-            for (int64_t column = 0; column < factors.columns; column++) {
-                Set::store(to + column * kPanel, Number::load(from + column * kPanel * Number::kBytes));
+            for (int64_t next = 0; next < factors.columns; next += Number::kColumns) {
+                for (int column = 0; column < Number::kColumns; column++, to += kPanel) {
+                    Set::store(to, Number::load(from + next * kPanel * Number::kBytes, column));
+                }
             }
         }
         factors.x = whole.x + first;

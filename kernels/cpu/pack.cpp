@@ -79,7 +79,8 @@ void pack_floats(const OvgenShape& shape, const Layout& layout, int64_t projecti
         for (int64_t column = 0; column < shape.columns; column++) {
             const uint8_t* from = numbers + i * kPanel * row_bytes + column * column_bytes;
             for (int64_t lane = 0; lane < count; lane++) {
-                std::memcpy(panel + column * kPanel + lane, from + lane * row_bytes, sizeof(Number));
+                const int64_t to = place_of(shape.format, column, lane);
+                std::memcpy(panel + to, from + lane * row_bytes, sizeof(Number));
             }
         }
     });
@@ -123,7 +124,7 @@ void unpack_floats(const OvgenShape& shape, const Layout& layout, const uint8_t*
                    float* out) {
     const uint8_t* numbers = packed + panel * layout.panel_bytes;
     for (int64_t column = 0; column < shape.columns; column++) {
-        const int64_t at = column * kPanel + row;
+        const int64_t at = place_of(shape.format, column, row);
         if (shape.format == kFloat32) {
             out[column] = reinterpret_cast<const float*>(numbers)[at];
         } else {

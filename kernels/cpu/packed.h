@@ -4,7 +4,8 @@
 // each projection is filled up to whole panels. If the matrix is gated, which takes two projections of one size, panels
 // of the first and the second alternate.
 //
-// Floats lie as they are: a panel is its columns one after the other, each the numbers of eight rows.
+// Floats lie as they are: a panel is its columns one after the other, each the numbers of eight rows. Of bfloat16, two
+// columns alternate, which are the lower and the upper halves of 32-bit lanes; an odd last one is followed by zeros.
 //
 // Of codes, columns are cut into *groups* that share a scale, groups into *pieces*
 // of at most 128 columns, which are what activations are quantised by, and pieces, filled up with zeros, into *blocks*
@@ -61,6 +62,11 @@ inline __attribute__((always_inline)) int64_t bits_of(int32_t format) {
     return format == kInt4 ? 4 : format == kInt8 ? 8 : format == kFloat32 ? 32 : 16;
 }
 
+// Where a float is in its panel.
+inline __attribute__((always_inline)) int64_t place_of(int32_t format, int64_t column, int64_t row) {
+    return format == kBfloat16 ? (column / 2 * kPanel + row) * 2 + column % 2 : column * kPanel + row;
+}
+
 // Numbers that follow from a shape; offsets in bytes.
 struct Layout {
     // Inlined always: the linker must not take one that was compiled for another instruction set.
@@ -74,7 +80,8 @@ struct Layout {
         panels = 0;
         for (int64_t rows : shape.rows) panels += up(rows, kPanel) / kPanel;
         block_bytes = kPanel * kBlock * bits_of(shape.format) / 8;
-        panel_bytes = has_codes(shape) ? blocks * block_bytes : kPanel * shape.columns * bits_of(shape.format) / 8;
+        const int64_t columns = shape.format == kBfloat16 ? up(shape.columns, 2) : shape.columns;
+        panel_bytes = has_codes(shape) ? blocks * block_bytes : kPanel * columns * bits_of(shape.format) / 8;
         scales = up(panels * panel_bytes, 64);
         zeros = scales + (has_codes(shape) ? up(panels * groups * kPanel * 2, 64) : 0);
         biases = zeros + (shape.zero_points ? up(panels * groups * kPanel * 2, 64) : 0);

@@ -115,11 +115,12 @@ struct Set::Weights<8> {
 
 // Plainly, what floats.inl does.
 inline Set::Floats numbers(int32_t format, const uint8_t* panel, int64_t column) {
-    const auto* halves = reinterpret_cast<const uint16_t*>(panel) + column * kPanel;
-    const auto* singles = reinterpret_cast<const float*>(panel) + column * kPanel;
+    const auto* halves = reinterpret_cast<const uint16_t*>(panel);
+    const auto* singles = reinterpret_cast<const float*>(panel);
     return Set::each([&](int row) {
-        if (format == kFloat32) return singles[row];
-        return format == kFloat16 ? half_to_float(halves[row]) : brain_half_to_float(halves[row]);
+        const int64_t at = place_of(format, column, row);
+        if (format == kFloat32) return singles[at];
+        return format == kFloat16 ? half_to_float(halves[at]) : brain_half_to_float(halves[at]);
     });
 }
 

@@ -36,9 +36,11 @@ struct X86 {
     static Floats halves(const uint16_t* at) {
         return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
     }
-    static Floats brain_halves(const uint16_t* at) {
-        const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(at)));
-        return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+    static Floats lower_brain_halves(const uint8_t* at) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(bytes(at), 16));
+    }
+    static Floats upper_brain_halves(const uint8_t* at) {
+        return _mm256_castsi256_ps(_mm256_and_si256(bytes(at), _mm256_set1_epi32(0xffff0000)));
     }
     static Floats singles(const float* at) { return _mm256_loadu_ps(at); }
     static Floats sum(Floats a, Floats b) { return _mm256_add_ps(a, b); }

@@ -123,7 +123,7 @@ def pack(
     floats = [weight for weight in weights if isinstance(weight, Weight)]
     codes = [weight for weight in weights if isinstance(weight, Compressed)]
     if floats:
-        parts = [_panels(shape, [_lanes(weight.array) for weight in floats])]
+        parts = [_panels(shape, [_in_pairs(_lanes(weight.array), shape) for weight in floats])]
     else:
         parts = [_panels(shape, [_blocks(_codes(weight), shape) for weight in codes])]
         parts.append(_panels(shape, [_lanes(weight.scale) for weight in codes]))
@@ -153,7 +153,9 @@ def unpack(shape: Shape, packed: NDArray[np.uint8]) -> list[Matrix]:
         return panels.reshape(-1, *numbers.shape[2:])[: shape.rows[number]]
 
     if shape.floats:
-        stored = take(_FLOATS[shape.format], total, shape.columns, _PANEL)
+        together = 2 if shape.format == "bf16" else 1  # columns that alternate
+        stored = take(_FLOATS[shape.format], total, _up(shape.columns, together) // together, _PANEL, together)
+        stored = stored.swapaxes(2, 3).reshape(total, -1, _PANEL)[:, : shape.columns]
         codes: NDArray[Any] = Weight(stored, shape.format.upper()).to_f32().swapaxes(1, 2)
         scale = np.ones((total, 1, _PANEL), np.float32)
         zero = np.zeros_like(scale)
@@ -277,6 +279,13 @@ def _blocks(codes: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
 def _lanes(numbers: NDArray[Any]) -> NDArray[Any]:
     """``(rows, groups)`` -> ``(panels, groups, rows)``."""
     return _fill(numbers, _PANEL, 0).reshape(-1, _PANEL, numbers.shape[1]).swapaxes(1, 2)
+
+
+def _in_pairs(lanes: NDArray[Any], shape: Shape) -> NDArray[Any]:
+    """``(panels, columns, rows)`` -> likewise, but of bfloat16 two columns alternate: ``(panels, pairs, rows, 2)``."""
+    if shape.format != "bf16":
+        return lanes
+    return _fill(lanes, 2, 1).reshape(len(lanes), -1, 2, _PANEL).swapaxes(2, 3)
 
 
 def _panels(shape: Shape, projections: Sequence[NDArray[Any]]) -> NDArray[Any]:
