@@ -59,7 +59,7 @@ GAINS = {  # at least, against another engine
     ("llama", "int4", "decode", "llamacpp"): 1.3,
 }
 GAINS_EVERYWHERE = {("batch", "plugin"): 2.0, ("prefill", "plugin"): 1.5}
-FLOATS = ("f32", "f16")  # nothing is wanted of these
+FLOATS = ("f32", "f16", "bf16")  # nothing is wanted of these
 SHARES = {"int8": 60.0, "int4": 50.0}
 FOUR_TO_ONE = 1.5
 BATCH_PROMPT = 16  # tokens; they are not what is measured

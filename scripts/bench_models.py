@@ -50,6 +50,7 @@ _VARIANTS = {"gpt2": "gpt2", "distilgpt2": "gpt2", "gpt-neo": "gpt-neo", "llama"
 PRECISIONS: dict[str, Compression | None] = {
     "f32": None,
     "f16": Compression(weights="f16"),
+    "bf16": None,
     "int8": Compression(weights="int8"),
     "int4": Compression(weights="int4", embeddings="int4"),
     "mixed": Compression(weights="int4"),  # embeddings and head in INT8
@@ -100,13 +101,12 @@ class Source:
         return multiplied(model, self.vocabulary())[0]
 
     def _hf(self) -> Path:
-        """The folder that a model of this precision is made from: float32 for that, else float16."""
+        """The folder that a model of this precision is made from: float32 and bfloat16 for those, else float16."""
         if self._given is not None:
             return self._given
-        exact = self._precision == "f32"
-        variant = _VARIANTS[self._model] + ("" if exact else "-f16")
-        folder = self._work / (f"{self._model}-hf32" if exact else self._model)
-        return _whole(folder, lambda folder: make(variant, folder, **MODELS[self._model]))
+        variant, name = {"f32": ("", "-hf32"), "bf16": ("-bf16", "-hfbf16")}.get(self._precision, ("-f16", ""))
+        folder = self._work / f"{self._model}{name}"
+        return _whole(folder, lambda folder: make(_VARIANTS[self._model] + variant, folder, **MODELS[self._model]))
 
     def _ir(self) -> Path:
         if self._given is not None and _form(self._given) == "ir":
