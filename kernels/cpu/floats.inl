@@ -85,8 +85,8 @@ void multiply_part(const Factors& factors, int64_t panels, int64_t tokens) {
 
 // The same for any tokens: parts of about as many each.
 template <class Number>
-void multiply_parts(Factors factors, int64_t panels, int64_t tokens) {
-    const Factors whole = factors;
+void multiply_parts(const Factors& whole, int64_t panels, int64_t tokens) {
+    Factors factors = whole;
     const int64_t parts = (tokens + kMostTokens - 1) / kMostTokens;
     for (int64_t part = 0; part < parts; part++) {
         const int64_t first = tokens * part / parts;
@@ -100,9 +100,9 @@ constexpr int64_t kWidened = 256;  // columns: of two panels, 16 KB, which stay 
 
 // The same of weights that are made float32 once for all tokens.
 template <class Number>
-void multiply_widened(Factors factors, int64_t panels, int64_t tokens) {
+void multiply_widened(const Factors& whole, int64_t panels, int64_t tokens) {
     alignas(64) float wide[panels_with(kMostTokens) * kWidened * kPanel];
-    const Factors whole = factors;
+    Factors factors = whole;
     factors.weights = reinterpret_cast<const uint8_t*>(wide);
     factors.panel_bytes = kWidened * kPanel * 4;
     for (int64_t first = 0; first < whole.columns; first += kWidened) {

@@ -7,9 +7,8 @@
 // Floats lie as they are: a panel is its columns one after the other, each the numbers of eight rows. Of bfloat16, two
 // columns alternate, which are the lower and the upper halves of 32-bit lanes; an odd last one is followed by zeros.
 //
-// Of codes, columns are cut into *groups* that share a scale, groups into *pieces*
-// of at most 128 columns, which are what activations are quantised by, and pieces, filled up with zeros, into *blocks*
-// of 32 columns. A block of a panel is
+// Of codes, columns are cut into *groups* that share a scale, groups into *pieces* of at most 128 columns, which are
+// what activations are quantised by, and pieces, filled up with zeros, into *blocks* of 32 columns. A block of a panel is
 //     4 bits: 4 units of 32 bytes, byte 4 r + b of unit u holding columns 8 u + b (low half) and 8 u + 4 + b of row r;
 //     8 bits: 8 units of 32 bytes, byte 4 r + b of unit u holding column 4 u + b of row r.
 // So one 32-byte register holds eight rows, each in a 32-bit lane of its own, and a 4-byte piece of the activations,

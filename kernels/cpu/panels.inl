@@ -37,9 +37,9 @@ inline void for_panels(const OvgenShape& shape, const Layout& layout, const uint
         compute(index, count, sums);
         for (int64_t i = 0; i < count; i += together) {
             float* y = sums + i * size;
-            if (shape.bias) {
-                for (int64_t m = 0; m < together * tokens; m++) {
-                    const float* bias = biases + (index + i + m / tokens) * kPanel;
+            for (int64_t j = 0; shape.bias && j < together; j++) {
+                const float* bias = biases + (index + i + j) * kPanel;
+                for (int64_t m = j * tokens; m < (j + 1) * tokens; m++) {
                     for (int64_t row = 0; row < kPanel; row++) y[m * kPanel + row] += bias[row];
                 }
             }

@@ -29,7 +29,7 @@ _DTYPES = {"u8": 0, "i8": 1, "u4": 2, "i4": 3}
 _FORMATS = ("int4", "int8", "f16", "bf16", "f32")
 _HUGE = 2 << 20  # bytes of a huge page
 _CHUNK = 32 << 20  # bytes of memory for packed matrices that is taken at once
-_READ = 32 << 20  # bytes of codes that have been packed, whose memory is given back at once
+_READ = 32 << 20  # bytes of weights that have been packed, whose memory is given back at once
 
 
 class _Shape(ctypes.Structure):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from ovgen.weights.compressed import Bits
-from tests.kernels.cases import compressed
+from tests.kernels.cases import FORMATS, compressed, floats
 from tests.kernels.compiling import users_library
 from tests.kernels.library import Library
 from tests.kernels.twin import Shape
@@ -36,17 +36,22 @@ def library(home: None) -> Library:
 @cache
 def packed_layer(library: Library, shape: Shape) -> NDArray[np.uint8]:
     rng = np.random.default_rng(0)
+    biases = [np.zeros(rows, np.float32) for rows in shape.rows]
+    if shape.floats:
+        return library.pack(shape, [floats(rng, rows, shape.columns, shape.format) for rows in shape.rows], biases)
     dtype: Bits = "i4" if shape.bits == 4 else "i8"
-    weights = [compressed(rng, rows, shape.columns, shape.group, dtype) for rows in shape.rows]
-    return library.pack(shape, weights, [np.zeros(rows, np.float32) for rows in shape.rows])
+    return library.pack(
+        shape, [compressed(rng, rows, shape.columns, shape.group, dtype) for rows in shape.rows], biases
+    )
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 4, 8, 16, 128, 512])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_linear(benchmark: BenchmarkFixture, library: Library, layer: str, bits: int, tokens: int) -> None:
+def test_linear(benchmark: BenchmarkFixture, library: Library, layer: str, kind: str, tokens: int) -> None:
     """Weights come from memory, as in a model of many layers: copies of them take turns."""
-    shape = replace(LAYERS[layer], format=f"int{bits}")
+    shape = replace(LAYERS[layer], format=kind)
+    shape = replace(shape, group=shape.columns) if shape.floats else shape
     packed = packed_layer(library, shape)
     copies = [packed] if benchmark.disabled else [packed.copy() for _ in range(CACHES // packed.nbytes + 1)]
     turns = cycle(copies)
